@@ -22,6 +22,9 @@ PAGE_BYTES: Final = 256 * 1024
 """What is read of a partition at once, and so the size of a batch; one larger notification is read alone."""
 STATE_PAUSE_SECONDS: Final = 1.0
 """The pause after an error of the state, and while the lease or the webhook is missing."""
+CONFIRM_SECONDS: Final = 1.0
+"""How old the last proof may be that this replica owns the partition, when a request begins: a process that was
+suspended renews its lease, and may have lost the partition before. No lease is as short as this."""
 ACCEPTED: Final = "accepted"
 
 log = structlog.get_logger(__name__)
@@ -48,6 +51,8 @@ class PartitionWorker:
     - Accepted notifications are removed while the next request is under way. That one ends before another begins, so
       at most the last two requests are repeated after a crash.
     - After a batch that was not accepted its notifications are sent one by one, so that a bad one is found.
+    - Before each request but the first after a read it is certain that this replica owned the partition within the last
+      second. So a process that was suspended for longer overlaps with the next owner by one request.
     - Failures are kept in the queue, so that the next owner continues with the same pauses.
     """
 
@@ -64,6 +69,9 @@ class PartitionWorker:
         self._removed: Collection[int] = ()
         """What the webhook accepted, until the queue has removed it."""
         self._removal: asyncio.Task[None] | None = None
+        self._removal_began_at = 0.0
+        self._owned_at = 0.0
+        """When the partition certainly belonged to this replica: the state answered a call that began then."""
 
     async def run(self) -> None:
         """Deliver until ``stop`` was called and the request under way has ended, or the partition is lost."""
@@ -110,19 +118,22 @@ class PartitionWorker:
         self._woken.clear()
         webhook = self._tools.webhooks.configured().get(self._webhook)
         batch = 1 if webhook is None else webhook.batch
+        began_at = self._tools.clock.monotonic()
         page = await self._tools.queues.read(
             self._webhook,
             self._partition,
             max_entries=max(1, PAGE_ENTRIES // batch) * batch,
             max_bytes=PAGE_BYTES,
         )
+        self._owned_at = began_at
         waiting = deque(page.notifications)
         if not waiting:
             await self._wait_for_more()
             return
+        # The first request may begin although the state was slow, so that there is progress.
         is_delivering = True
         while waiting and is_delivering and not self._is_stopping:
-            is_delivering = await self._deliver_first(waiting, page.failures)
+            is_delivering = await self._deliver_first(waiting, page.failures) and self._is_certain_owner()
 
     async def _deliver_first(self, waiting: deque[QueuedNotification], failures: HeadFailures | None) -> bool:
         """Send one request, or bury what is too old; return whether to continue without reading again."""
@@ -149,6 +160,9 @@ class PartitionWorker:
         batch = self._next_batch(waiting, webhook, failures)
         delivery = await tools.webhooks.deliver(self._webhook, [_event(each) for each in batch])
         return await self._conclude(waiting, batch, delivery, failures)
+
+    def _is_certain_owner(self) -> bool:
+        return self._tools.clock.monotonic() - self._owned_at < CONFIRM_SECONDS
 
     def _next_batch(
         self, waiting: Sequence[QueuedNotification], webhook: Webhook, failures: HeadFailures | None
@@ -219,6 +233,7 @@ class PartitionWorker:
 
     def _begin_removal(self, sequences: Collection[int]) -> None:
         self._removed = sequences
+        self._removal_began_at = self._tools.clock.monotonic()
         self._removal = asyncio.create_task(
             self._tools.queues.remove(self._webhook, self._partition, sequences), name="webhook removal"
         )
@@ -235,6 +250,7 @@ class PartitionWorker:
         removal, self._removal = self._removal, None
         if removal is not None:
             await removal
+        self._owned_at = self._removal_began_at
         self._removed = ()
 
     # waiting

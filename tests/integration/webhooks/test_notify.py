@@ -16,6 +16,7 @@ from gateway.domain.notifications import DeadReason, partition_of
 from gateway.domain.webhooks import Webhook, decode_secret
 from gateway.interfaces import Partitions, State
 from gateway.services.notifications import RetryRules
+from gateway.services.notifications.worker import CONFIRM_SECONDS
 from gateway.webhooks.signing import signature_headers
 from tests.integration.webhooks.conftest import NEW_SECRET, OLD_SECRET, webhook
 from tests.integration.webhooks.deliverers import (
@@ -28,7 +29,7 @@ from tests.integration.webhooks.deliverers import (
     users,
 )
 from tests.support.metrics import counted
-from tests.support.raw_webhook_server import Reply, Request, WebhookServer, serving
+from tests.support.raw_webhook_server import Reply, Request, WebhookServer, response, serving
 from tests.support.redis_server import free_port, shared_server
 from tests.support.waiter import TIMEOUT_SECONDS, await_until
 
@@ -522,6 +523,32 @@ async def test_nothing_is_sent_while_the_lease_may_have_expired(
     await receiver.gets(ids)
 
     receiver.check_order()
+
+
+async def test_replica_that_lost_its_partition_during_a_request_begins_no_other(
+    state: State, deliver: MakeDeliverer, serve: Serve
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def reply(_request: Request, writer: asyncio.StreamWriter) -> bool:
+        await may_answer.wait()
+        writer.write(response(204))
+        return True
+
+    server = await serve(reply)
+    replica = deliver(webhook(server.port, partitions=1), claim_seconds=3600)
+    await replica.queue(["alice"], 10)
+    await await_until(lambda: len(server.requests) == 1, "the first request")
+
+    # As if the process had been suspended meanwhile: it has a lease again, and another one has the partition.
+    await state.partitions.release("app", [0])
+    await asyncio.sleep(CONFIRM_SECONDS)
+    may_answer.set()
+    await await_until(
+        lambda: counted(replica.metrics, "webhook_partitions").get("app", 0) == 0, "its worker ends"
+    )
+
+    assert len(server.requests) == 1
 
 
 async def test_replica_that_is_alone_delivers_what_is_queued_before_it_stops(
