@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from hashlib import sha1
 
 from gateway.state.redis import RedisState
@@ -28,7 +29,22 @@ def shift_clock_offset(commands: Commands, seconds: float) -> None:
     commands.set_clock(commands.redis_ms() + seconds * 1000, asyncio.get_running_loop().time())
 
 
+def read_shift_from(state: RedisState, key: str) -> None:
+    """Make the scripts of a state read from a key by how many milliseconds their clock is later.
+
+    A test that moves the clock often needs no new scripts. ``shift_clock`` does not work afterwards.
+    """
+    expression = f"tonumber(call('GET', '{key}') or 0)".encode()
+    state.commands.scripts = {
+        name: _with_shift(script, lambda _: expression) for name, script in state.commands.scripts.items()
+    }
+
+
 def _shifted(script: Script, shift_ms: int) -> Script:
-    text, found = _SHIFT.subn(lambda known: b"%d" % (int(known[0]) + shift_ms), script.text)
+    return _with_shift(script, lambda known: b"%d" % (int(known[0]) + shift_ms))
+
+
+def _with_shift(script: Script, shift: Callable[[re.Match[bytes]], bytes]) -> Script:
+    text, found = _SHIFT.subn(shift, script.text)
     assert found == (b"local function now_ms" in text), f"{script.name}.lua reads the clock in another way"
     return Script(script.name, text, sha1(text, usedforsecurity=False).hexdigest().encode())

@@ -47,8 +47,6 @@ _VOLATILE_SECONDS: Final = 10.0
 _PRESENCE_KEEP_SECONDS: Final = 3600.0
 """How long the version is kept of a user who is offline and whose change was delivered: longer than replicas remember
 users who left."""
-_SWEEP_GAP_SECONDS: Final = 5.0
-"""Users are set offline each second. After a longer time without, replicas first get a lease's time to report again."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -127,7 +125,8 @@ class RedisLimits:
             "undelivered_keep": _ms(QUEUE_SECONDS),
             "presence_keep": _ms(_PRESENCE_KEEP_SECONDS),
             "undelivered": max(1, self.last_seen_users // PRESENCE_PARTITIONS),
-            "sweep_gap": _ms(_SWEEP_GAP_SECONDS),
+            # Users are set offline each second. After a longer pause replicas first get the time to report again.
+            "sweep_gap": _ms(self.lease_seconds / 3),
             "revoked_users": self.revoked_users,
             "rate_buckets": self.rate_buckets,
             "user_parked": self.max_parked_of_user or 0,

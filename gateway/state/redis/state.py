@@ -182,7 +182,7 @@ class RedisState(RedisLimits):
             suspect_seconds=self.history_slack_seconds,
             log_position=self.log_reader.cursor.__str__,
         )
-        recording = PresenceRecording(commands)
+        self._recording = recording = PresenceRecording(commands)
         self.presence = RedisPresence(
             commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of, recording=recording
         )
@@ -288,6 +288,7 @@ class RedisState(RedisLimits):
             "channels": len(self.subscriber),
             "receive_buffer_entries": len(self._receive_buffer),
             "redis_pending_commands": sum(each.waiting for each in {self.commands, self._appends}),
+            "remembered_users": len(self._recording),
             "connections": len(self.presence),
             "connections_dirty": len(self.presence.dirty),
             "sessions": len(self.sessions),
