@@ -369,6 +369,30 @@ def test_call_that_could_not_be_sent_is_a_failed_span_without_a_status(
     assert gateway.stop() == 0
 
 
+def test_delivery_of_a_notification_is_a_span_whose_context_the_request_carries(
+    tmp_path: Path, spans: Collector, webhook: WebhookServer, node: NodeClients, user: str
+) -> None:
+    gateway = calling(tmp_path, webhook, exporting(spans.endpoint), mode="notify")
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+    webhook.answers = {"wrong": (422, {})}
+
+    for event in ("wrong", "chat"):
+        client.emit_with_acks(event, "s3cret")
+
+    found = [spans.span("CLIENT", sio_gateway__outcome=outcome) for outcome in ("rejected", "accepted")]
+    carried = [trace for header in webhook.traces if (trace := parse_traceparent(header))]
+    assert [(trace.trace_id, trace.span_id, trace.is_sampled) for trace in carried] == [
+        (span["trace_id"], span["span_id"], True) for span in found
+    ]
+    assert [(span["name"], span["failed"]) for span in found] == [("call app", True), ("call app", False)]
+    assert [span["attributes"]["http.response.status_code"] for span in found] == [422, 200]
+    line = gateway.log.wait(lambda line: line.get("event") == "webhook.delivered")
+    assert (line["trace_id"], line["span_id"]) == (found[0]["trace_id"], found[0]["span_id"])
+    assert gateway.stop() == 0
+    for secret in (user, "chat", "s3cret", "t0ken", webhook.url):
+        assert not [body for body in spans.bodies if secret.encode() in body]
+
+
 def test_sampler_decides_about_the_spans_of_calls(
     tmp_path: Path, spans: Collector, webhook: WebhookServer, node: NodeClients, user: str
 ) -> None:
@@ -389,10 +413,12 @@ def test_sampler_decides_about_the_spans_of_calls(
     assert not carried.is_sampled
 
 
-def calling(folder: Path, webhook: WebhookServer, under: list[str]) -> GatewayProcess:
+def calling(folder: Path, webhook: WebhookServer, under: list[str], *, mode: str = "call") -> GatewayProcess:
     """Run a gateway that sends every client event to a webhook whose URL holds a secret."""
     events = folder / "events.yaml"
-    events.write_text('{version: 1, namespaces: {/: {client_events: {"*": {call: app}}}}}', encoding="utf-8")
+    events.write_text(
+        f'{{version: 1, namespaces: {{/: {{client_events: {{"*": {{{mode}: app}}}}}}}}}}', encoding="utf-8"
+    )
     return GatewayProcess(
         under=under,
         events_file=events,

@@ -100,7 +100,10 @@ class Notifications:
             await self._sleep()
 
     def reload(self) -> None:
-        """Use the webhooks and the event catalogue in effect now. Notifications that failed are tried at once."""
+        """Use the webhooks and the event catalogue in effect now.
+
+        Notifications that failed are tried at once if their webhook was changed.
+        """
         self._init_labels()
         self._look_at = float("-inf")
         self._changed.set()
