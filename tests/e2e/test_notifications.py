@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ namespaces:
       join: {args: [{type: string}], notify: app, join: $0}
       note: {args: [{type: integer}], rate: 1000, notify: app}
 """
+PARTITIONS = 8
 Start = Callable[..., GatewayProcess]
 
 
@@ -133,13 +135,69 @@ def test_events_of_a_client_arrive_in_order_while_the_backend_fails_and_a_replic
     wanted = {(f"{user}-{client}", number) for client in range(8) for number in range(201)}
     wait_until(lambda: {(each[0], each[1]) for each in received(webhook)} >= wanted, "all arrive")
 
-    by_user: dict[str, dict[tuple[int, int, str], None]] = {}
-    for name, number, sequence, event_id in received(webhook):
-        by_user.setdefault(name, {})[sequence, number, event_id] = None
-    for events in by_user.values():
-        assert [number for _, number, _ in events] == list(range(201))
-        assert list(events) == sorted(events)
+    check_order(webhook, 201)
     assert gateways[1].stop() == 0
+
+
+def check_order(webhook: WebhookServer, number: int) -> None:
+    """Check that each user's notes came in order, where each came first, and that repeats are the same events."""
+    by_user: dict[str, dict[tuple[int, int, str], None]] = {}
+    for name, argument, sequence, event_id in received(webhook):
+        by_user.setdefault(name, {})[sequence, argument, event_id] = None
+    for events in by_user.values():
+        assert [argument for _, argument, _ in events] == list(range(number))
+        assert list(events) == sorted(events)
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+def test_suspended_owner_overlaps_with_the_next_one_by_a_request_of_each_partition(  # noqa: PLR0917  # fixtures
+    start: Start, webhook: WebhookServer, node: NodeClients, user: str, own_redis: RedisServer, batch: int
+) -> None:
+    webhook.delay_seconds = 0.05
+    fields = {"batch": batch, "partitions": PARTITIONS}
+    gateways = [
+        start(fields, redis_url=own_redis.url, replica_id=name, lease_seconds=5, message_rate=10_000)
+        for name in ("one", "two")
+    ]
+    for gateway in gateways:
+        owns(gateway, PARTITIONS / 2)
+    users = [f"{user}-{number}" for number in range(12)]
+    clients = [node.open(gateways[1].url, token=gateways[1].token(name)).connected() for name in users]
+
+    def send(first: int, end: int) -> None:
+        for number in range(first, end):
+            for client in clients:
+                client.emit("note", number)
+        for client in clients:
+            client.emit_with_acks("note", end)
+
+    def all_arrive(end: int) -> None:
+        wanted = {(name, number) for name in users for number in range(end + 1)}
+        wait_until(lambda: {(each[0], each[1]) for each in received(webhook)} >= wanted, "all arrive")
+
+    send(0, 30)
+    wait_until(lambda: len(webhook.requests) > 20, "the first arrive")
+    gateways[0].signal(signal.SIGSTOP)
+    owns(gateways[1], PARTITIONS)
+    send(31, 60)
+    gateways[0].signal(signal.SIGCONT)
+    send(61, 90)
+    all_arrive(90)
+    for gateway in gateways:
+        owns(gateway, PARTITIONS / 2)
+    send(91, 100)
+    all_arrive(100)
+
+    check_order(webhook, 101)
+    repeats = Counter(event_id for event_id, _ in webhook.requests)
+    assert sum(repeats.values()) - len(repeats) <= PARTITIONS
+    for gateway in gateways:
+        assert gateway.stop() == 0
+
+
+def owns(gateway: GatewayProcess, number: float) -> None:
+    """Wait until a gateway delivers the notifications of so many partitions."""
+    wait_until(lambda: Scrape(gateway).value("webhook_partitions", webhook="app") == number, "it owns them")
 
 
 def received(webhook: WebhookServer) -> list[tuple[str, int, int, str]]:
