@@ -447,9 +447,7 @@ async def test_webhook_that_is_removed_keeps_its_queue_until_it_is_added_again(
     await await_until(lambda: len(receiver.tries) > 10, "requests fail")
 
     replica.reload()
-    await await_until(
-        lambda: counted(replica.metrics, "webhook_partitions").get("app", 0) == 0, "its workers end"
-    )
+    await asyncio.sleep(0.3)  # requests under way
     tried = len(receiver.tries)
     receiver.decide = lambda _: 204
     await asyncio.sleep(0.3)
