@@ -7,8 +7,9 @@ import base64
 import hashlib
 import json
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Final, TypeVar
@@ -20,11 +21,12 @@ from gateway.domain.presence import PresenceChange, PresenceConsumer
 from gateway.domain.times import iso_timestamp
 from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent
 from gateway.interfaces import Clock, PresenceEvents, Webhooks
-from gateway.services.shared_work import batches_of
 
 ONLINE, OFFLINE = "user.online", "user.offline"
 PAGE: Final = 100
 """Changes of one partition that are read at once."""
+MAX_BESIDE_SUCCESS: Final = 3
+"""A change that failed so often while the webhook accepted others is set aside."""
 MAX_REMEMBERED: Final = 10_000
 """Users of whom a rejection, or an acceptance that the state does not know of, is remembered."""
 _CONSUMER: Final = PresenceConsumer.WEBHOOK
@@ -36,11 +38,37 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """The requests with the newest change of a user alone that were not accepted.
+
+    ``beside_success`` counts those before which the webhook had accepted other requests since the one before.
+    """
+
+    failures: int = 0
+    beside_success: int = 0
+    accepted_then: int = 0
+    is_logged: bool = False
+
+    def count(self, accepted_requests: int) -> None:
+        """Count one; ``accepted_requests`` is the number of all that were accepted until now."""
+        if self.failures and accepted_requests > self.accepted_then:
+            self.beside_success += 1
+        self.failures += 1
+        self.accepted_then = accepted_requests
+
+    @property
+    def is_at_fault(self) -> bool:
+        """Whether the change fails for a reason of its own."""
+        return self.beside_success >= MAX_BESIDE_SUCCESS
+
+
 class WebhookNotifier:
     """Sends changes to the webhook, and records those that it accepted.
 
-    A failed request is repeated with later ones of its partition waiting. A change that the webhook rejects is
-    postponed alone. Once the state has had no answer for an accepted change, the change is recorded and not sent again.
+    After a failure the partition waits, and the next attempt begins with another change. A change that the webhook
+    rejects, or that fails while others are accepted, is set aside: it is postponed, and others do not wait for it. A
+    change that was accepted is not sent again here, although the state may have lost the record of that.
     """
 
     def __init__(
@@ -56,7 +84,7 @@ class WebhookNotifier:
         """``retry_seconds`` returns the pause after so many failures, given Retry-After."""
         self.webhook: str | None = None
         self.wake = asyncio.Event()
-        """Set when a partition was worked off, and there may be more."""
+        """Set when the work on a partition has ended, and there may be more."""
         self.is_closing = False
         self._events = events
         self._webhooks = webhooks
@@ -68,8 +96,11 @@ class WebhookNotifier:
         self._failures: dict[int, int] = {}
         self._retry_at: dict[int, float] = {}
         """Partitions that wait after a failure, by the monotonic clock."""
-        self._rejections: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        """Version and number of rejections, by user."""
+        self._one_by_one: dict[int, int] = {}
+        """How many changes of a partition are sent alone, because a request with so many failed."""
+        self._troubles: OrderedDict[str, _Trouble] = OrderedDict()
+        """The users whose newest change failed or was rejected alone."""
+        self._accepted_requests = 0
         self._accepted: OrderedDict[str, int] = OrderedDict()
         """Versions that the webhook accepted and the state does not know of, by user."""
 
@@ -77,7 +108,8 @@ class WebhookNotifier:
         """Notify this webhook from now on, and try it at once; None: none."""
         if webhook != self.webhook:
             self._failures.clear()
-            self._rejections.clear()
+            self._one_by_one.clear()
+            self._troubles.clear()
             self._accepted.clear()
         self.webhook = webhook
         self._retry_at.clear()
@@ -99,9 +131,8 @@ class WebhookNotifier:
         if not free or self.webhook is None or self.is_closing:
             return 0
         changes = await self._events.undelivered(_CONSUMER, free, limit=PAGE * len(free))
-        ordered = sorted(
-            changes, key=lambda each: each.partition
-        )  # stable: the oldest of a partition stay in front
+        # Stable: the oldest change of a partition stays in front.
+        ordered = sorted(changes, key=lambda each: each.partition)
         for partition, of_partition in groupby(ordered, key=lambda each: each.partition):
             if partition not in self._tasks:
                 work = self._send_all(self.webhook, partition, list(of_partition))
@@ -121,15 +152,12 @@ class WebhookNotifier:
             if late:
                 await asyncio.wait(late)
 
-    async def idle(self) -> None:
-        """Wait until no request is under way."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks.values()))
-
     async def _send_all(self, webhook: str, partition: int, changes: Sequence[PresenceChange]) -> None:
         try:
-            for batch in batches_of(await self._unsent(changes), self._batch(webhook)):
-                if not self._may_send(webhook, partition) or not await self._send(webhook, partition, batch):
+            waiting = deque(await self._unsent(changes))
+            while waiting and self._may_send(webhook, partition):
+                batch = self._next_batch(webhook, partition, waiting)
+                if not await self._send(webhook, partition, batch):
                     return
         except (BrokerUnavailable, BrokerTimeout) as error:
             # What was accepted is remembered and recorded with the next attempt.
@@ -146,31 +174,62 @@ class WebhookNotifier:
         Raises: BrokerUnavailable, BrokerTimeout.
         """
         delivery = await self._webhooks.deliver(webhook, [webhook_event(each) for each in changes])
-        if delivery.outcome is DeliveryOutcome.FAILED:
-            failures = self._failures[partition] = self._failures.get(partition, 0) + 1
-            pause = self._retry_seconds(failures, delivery.retry_after_seconds)
-            self._retry_at[partition] = self._clock.monotonic() + pause
-            return False
-        self._failures.pop(partition, None)
         if delivery.outcome is DeliveryOutcome.ACCEPTED:
+            self._failures.pop(partition, None)
+            self._accepted_requests += 1
             self._on_notified(_CONSUMER, changes)
             await self._record(changes)
             return True
         if len(changes) == 1:
-            await self._postpone(webhook, changes[0], delivery)
-            return True
-        # The webhook does not show which change of a batch is bad.
+            return await self._send_again(webhook, changes[0], delivery)
+        # The webhook does not show which change is at fault, if one is.
+        self._one_by_one[partition] = len(changes)
+        if delivery.outcome is DeliveryOutcome.FAILED:
+            self._pause(partition, delivery)
+            return False
         for change in changes:
             if not self._may_send(webhook, partition) or not await self._send(webhook, partition, [change]):
                 return False
         return True
 
+    async def _send_again(self, webhook: str, change: PresenceChange, delivery: Delivery) -> bool:
+        """Let a change that was sent alone wait; return whether the next one of its partition may follow.
+
+        Raises: BrokerUnavailable, BrokerTimeout.
+        """
+        trouble = self._troubles.get(change.user, _Trouble())
+        _remember(self._troubles, change.user, trouble)
+        trouble.count(self._accepted_requests)
+        is_rejected = delivery.outcome is DeliveryOutcome.REJECTED
+        if is_rejected or (trouble.is_at_fault and delivery.retry_after_seconds is None):
+            await self._set_aside(webhook, change, trouble, delivery)
+            return True
+        self._pause(change.partition, delivery)
+        await self._events.postpone(_CONSUMER, [change], seconds=0.0)  # Others come first.
+        return False
+
+    def _pause(self, partition: int, delivery: Delivery) -> None:
+        failures = self._failures[partition] = self._failures.get(partition, 0) + 1
+        pause = self._retry_seconds(failures, delivery.retry_after_seconds)
+        self._retry_at[partition] = self._clock.monotonic() + pause
+
+    def _next_batch(
+        self, webhook: str, partition: int, waiting: deque[PresenceChange]
+    ) -> list[PresenceChange]:
+        """Take the changes of the next request: those that may be at fault alone."""
+        batch = [waiting.popleft()]
+        one_by_one = self._one_by_one.get(partition, 0)
+        if one_by_one:
+            self._one_by_one[partition] = one_by_one - 1
+            return batch
+        configured = self._webhooks.configured().get(webhook)
+        size = 1 if configured is None or batch[0].user in self._troubles else configured.batch
+        while waiting and len(batch) < size and waiting[0].user not in self._troubles:
+            batch.append(waiting.popleft())
+        return batch
+
     def _may_send(self, webhook: str, partition: int) -> bool:
         return not self.is_closing and webhook == self.webhook and partition in self._owned()
-
-    def _batch(self, webhook: str) -> int:
-        configured = self._webhooks.configured().get(webhook)
-        return 1 if configured is None else configured.batch
 
     async def _unsent(self, changes: Sequence[PresenceChange]) -> list[PresenceChange]:
         """Record the changes that the webhook accepted before, and return the others.
@@ -188,15 +247,18 @@ class WebhookNotifier:
         await self._events.delivered(_CONSUMER, changes)
         for each in changes:
             self._accepted.pop(each.user, None)
-            self._rejections.pop(each.user, None)
+            self._troubles.pop(each.user, None)
 
-    async def _postpone(self, webhook: str, change: PresenceChange, delivery: Delivery) -> None:
-        """Let a change that the webhook rejects wait, or give it up once it is older than the webhook keeps them."""
-        version, count = self._rejections.get(change.user, (0, 0))
-        count = count + 1 if version == change.version else 1
+    async def _set_aside(
+        self, webhook: str, change: PresenceChange, trouble: _Trouble, delivery: Delivery
+    ) -> None:
+        """Postpone a change that is at fault, or give it up once it is older than the webhook keeps events.
+
+        Raises: BrokerUnavailable, BrokerTimeout.
+        """
         configured = self._webhooks.configured().get(webhook)
         is_expired = configured is not None and change.since + configured.keep_seconds < self._clock.now()
-        if count == 1 or is_expired:
+        if not trouble.is_logged or is_expired:
             log.warning(
                 "presence.change_rejected",
                 webhook=webhook,
@@ -205,11 +267,11 @@ class WebhookNotifier:
                 status=delivery.status,
                 expired=is_expired,
             )
+        trouble.is_logged = True
         if is_expired:
             await self._record([change])
             return
-        _remember(self._rejections, change.user, (change.version, count))
-        pause = self._retry_seconds(count, delivery.retry_after_seconds)
+        pause = self._retry_seconds(trouble.failures, delivery.retry_after_seconds)
         await self._events.postpone(_CONSUMER, [change], seconds=pause)
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.event_catalogue import Announcement, Glob, Target, TargetKind
+from gateway.domain.notifications import PRESENCE_PARTITIONS, partition_of
 from gateway.domain.presence import PresenceChange, PresenceConsumer
 from gateway.domain.templates import ObjectTemplate, Reference
 from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent
@@ -194,6 +195,39 @@ async def test_rejected_user_delays_no_other_user(presence: PresenceSetup, batch
     assert 2 <= len(tries) <= 4
     presence.webhooks.answer = lambda _: ACCEPTED
     await presence.pass_time(10.0)
+    assert len(presence.notified("poison")) == 1
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+async def test_user_for_whom_the_webhook_fails_delays_others_for_seconds_at_most(
+    presence: PresenceSetup, batch: int
+) -> None:
+    presence.webhooks.webhook = replace(presence.webhooks.webhook, batch=batch)
+    presence.webhooks.answer = lambda events: FAILED if rejects("poison", events) is REJECTED else ACCEPTED
+    presence.configure()
+    await presence.connect("poison")
+    users = [f"user-{number}" for number in range(200)]
+    for user in users:
+        await presence.connect(user)
+    await presence.pass_time(5.0)
+    assert sorted(user for _, user, _ in presence.notified()) == sorted(users)
+
+    # Others of the same partition, later.
+    partition = partition_of("poison", PRESENCE_PARTITIONS)
+    others = [f"late-{n}" for n in range(400) if partition_of(f"late-{n}", PRESENCE_PARTITIONS) == partition]
+    delays = []
+    for user in others:
+        await presence.connect(user)
+        connected_at = presence.clock.monotonic()
+        while not presence.notified(user):
+            await presence.pass_time(0.05)
+        delays.append(presence.clock.monotonic() - connected_at)
+    assert len(delays) > 10
+    assert max(delays) <= 8
+    assert max(delays[5:]) <= 0.5
+
+    presence.webhooks.answer = lambda _: ACCEPTED
+    await presence.pass_time(70.0)
     assert len(presence.notified("poison")) == 1
 
 
