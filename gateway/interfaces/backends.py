@@ -46,11 +46,15 @@ class Webhooks(Protocol):
         """Return whether answers may do something beyond the sender: ``emit:room`` for a room, …; None: for any."""
         ...
 
-    async def deliver(self, webhook: str, events: Sequence[WebhookEvent]) -> Delivery:
-        """Send events in one request, several as a batch, and return what became of it. Raises nothing.
+    async def deliver(
+        self, webhook: str, events: Sequence[WebhookEvent], *, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Delivery:
+        """Send events in one request, several as a batch, and return what became of it.
 
         Waits for one of the requests in flight of the webhook to end, then DELIVERY_SECONDS at most. A webhook that is
         not configured has the outcome FAILED without a status.
+
+        Raises: CallDropped if it was not sent because ``is_wanted`` was false at the time at which it could be.
         """
         ...
 

@@ -23,7 +23,6 @@ from gateway.domain.webhooks import (
 )
 from gateway.interfaces import Clock
 from gateway.metrics import MetricFactory
-from gateway.webhooks.addresses import AddressRejected
 from gateway.webhooks.answers import RejectedByBackend, interpret
 from gateway.webhooks.circuit import CircuitOpen
 from gateway.webhooks.deliveries import (
@@ -34,7 +33,7 @@ from gateway.webhooks.deliveries import (
     encode_delivery,
     read_delivery,
 )
-from gateway.webhooks.endpoint import FAILURES, Endpoint, Exchange
+from gateway.webhooks.endpoint import FAILURES, Endpoint, Exchange, kind_of, reason_of
 
 OK: Final = "ok"
 REJECTED: Final = "rejected"
@@ -193,7 +192,9 @@ class WebhookClient:
                 self._record(webhook, exchange, outcome, reason, self._clock.monotonic() - started)
         return result
 
-    async def deliver(self, webhook: str, events: Sequence[WebhookEvent]) -> Delivery:
+    async def deliver(
+        self, webhook: str, events: Sequence[WebhookEvent], *, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Delivery:
         """Send events in one request and return what became of it; see ``gateway.interfaces.Webhooks``."""
         try:
             body = encode_delivery(events)
@@ -207,7 +208,7 @@ class WebhookClient:
         exchange = Exchange(event_id, body, new_trace() if span is None else span.trace)
         outcome, reason, delivery = CANCELLED, None, NO_ANSWER
         try:
-            delivery, reason = await self._deliver(webhook, exchange)
+            delivery, reason = await self._deliver(webhook, exchange, is_wanted)
             outcome = delivery.outcome.value
         finally:
             if exchange.tries:
@@ -245,19 +246,26 @@ class WebhookClient:
         await asyncio.gather(*[endpoint.close() for endpoint in endpoints])
         await asyncio.gather(*self._retired.values())
 
-    async def _deliver(self, webhook: str, exchange: Exchange) -> tuple[Delivery, str | None]:
+    async def _deliver(
+        self, webhook: str, exchange: Exchange, is_wanted: Callable[[], bool]
+    ) -> tuple[Delivery, str | None]:
         """Send a delivery; return what became of it, and the kind of the error of one without an answer.
 
         One that waits for a slot while a reload replaces its endpoint waits for one of the new endpoint.
+
+        Raises: CallDropped if it is no longer wanted.
         """
         while (endpoint := self._endpoints.get(webhook)) is not None:
-            exchange.is_wanted = partial(self._is_current, webhook, endpoint)
+            is_current = partial(self._is_current, webhook, endpoint)
+            exchange.is_wanted = partial(_both, is_current, is_wanted)
             try:
                 answer = await endpoint.deliver(exchange, seconds=self._delivery_seconds)
             except CallDropped:
+                if is_current():
+                    raise
                 continue
             except (*FAILURES, TimeoutError) as error:
-                return NO_ANSWER, _kind_of(error)
+                return NO_ANSWER, kind_of(error)
             return read_delivery(answer, now=self._clock.now()), None
         return NO_ANSWER, None
 
@@ -376,20 +384,8 @@ def encode_event(event_type: str, now: float, data: Mapping[str, object]) -> byt
         ) from None
 
 
-def reason_of(error: ClientEventRejected) -> str | None:
-    """Return what the operator should know of a failure: the rule that an answer breaks, or the kind of an error.
-
-    It has no host, as texts of aiohttp have, and nothing of an answer.
-    """
-    notes: list[str] = getattr(error, "__notes__", [])
-    if notes:
-        return "; ".join(notes)
-    return None if error.__cause__ is None else _kind_of(error.__cause__)
-
-
-def _kind_of(error: BaseException) -> str:
-    os_error = getattr(error, "os_error", None)
-    return str(os_error) if isinstance(os_error, AddressRejected) else type(error).__name__
+def _both(first: Callable[[], bool], second: Callable[[], bool]) -> bool:
+    return first() and second()
 
 
 def _log_circuit(webhook: str, is_open: bool) -> None:

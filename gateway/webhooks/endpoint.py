@@ -250,6 +250,22 @@ async def _drain(response: aiohttp.ClientResponse) -> Answer:
     return Answer(response.status, retry_after=response.headers.get("retry-after"))
 
 
+def reason_of(error: ClientEventRejected) -> str | None:
+    """Return what the operator should know of a failure: the rule that an answer breaks, or the kind of an error.
+
+    It has no host, as texts of aiohttp have, and nothing of an answer.
+    """
+    notes: list[str] = getattr(error, "__notes__", [])
+    if notes:
+        return "; ".join(notes)
+    return None if error.__cause__ is None else kind_of(error.__cause__)
+
+
+def kind_of(error: BaseException) -> str:
+    os_error = getattr(error, "os_error", None)
+    return str(os_error) if isinstance(os_error, AddressRejected) else type(error).__name__
+
+
 def _may_repeat(attempt: Attempt, error: Exception) -> bool:
     if isinstance(error, (BodyTooLarge, EncodedAnswer)):
         return False

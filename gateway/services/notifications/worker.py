@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, release_frames
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, CallDropped, release_frames
 from gateway.domain.notifications import DeadReason, HeadFailures, PartitionLost, QueuedNotification
 from gateway.domain.webhooks import Delivery, DeliveryOutcome, Webhook, WebhookEvent
 from gateway.interfaces import Clock, Partitions, Schedule, WebhookQueues, Webhooks
@@ -64,6 +64,8 @@ class PartitionWorker:
         self._is_idle = False
         self._is_stopping = False
         self._skips_pause = False
+        self._is_failing = False
+        """Whether the last request failed: until one is accepted, no more is read than the next one needs."""
         self._one_by_one_until = 0
         """The sequence up to which notifications are sent one by one."""
         self._removed: Collection[int] = ()
@@ -78,10 +80,13 @@ class PartitionWorker:
         try:
             while not self._is_stopping:
                 try:
-                    await self._deliver_page()
+                    pause = await self._deliver_page()
                 except (BrokerUnavailable, BrokerTimeout) as error:
                     release_frames(error)
-                    await self._pause(STATE_PAUSE_SECONDS)
+                    pause = STATE_PAUSE_SECONDS
+                # What was read is not kept meanwhile: all partitions of a webhook that is down pause.
+                if pause:
+                    await self._pause(pause)
             await self._finish_removal()
         except PartitionLost:
             log.info("webhook.partition_lost", webhook=self._webhook, partition=self._partition)
@@ -108,8 +113,10 @@ class PartitionWorker:
         self._skips_pause = True
         self._woken.set()
 
-    async def _deliver_page(self) -> None:
+    async def _deliver_page(self) -> float:
         """Read the first notifications and deliver them, up to the first one that fails.
+
+        Returns how many seconds to pause before the next read.
 
         Raises: PartitionLost, BrokerUnavailable, BrokerTimeout.
         """
@@ -122,44 +129,59 @@ class PartitionWorker:
         page = await self._tools.queues.read(
             self._webhook,
             self._partition,
-            max_entries=max(1, PAGE_ENTRIES // batch) * batch,
+            max_entries=1 if self._is_failing else max(1, PAGE_ENTRIES // batch) * batch,
             max_bytes=PAGE_BYTES,
         )
         self._owned_at = began_at
         waiting = deque(page.notifications)
         if not waiting:
             await self._wait_for_more()
-            return
-        # The first request may begin although the state was slow, so that there is progress.
-        is_delivering = True
-        while waiting and is_delivering and not self._is_stopping:
-            is_delivering = await self._deliver_first(waiting, page.failures) and self._is_certain_owner()
+        while waiting and not self._is_stopping:
+            pause = await self._deliver_first(waiting, page.failures)
+            if pause is not None:
+                return pause
+            # After the first request, so that there is progress although the state is slow.
+            if not self._is_certain_owner():
+                break
+        return 0.0
 
-    async def _deliver_first(self, waiting: deque[QueuedNotification], failures: HeadFailures | None) -> bool:
-        """Send one request, or bury what is too old; return whether to continue without reading again."""
+    async def _deliver_first(
+        self, waiting: deque[QueuedNotification], failures: HeadFailures | None
+    ) -> float | None:
+        """Send one request, or bury what is too old.
+
+        Returns how many seconds to pause before reading again; None to continue with what was read.
+        """
         tools = self._tools
         webhook = tools.webhooks.configured().get(self._webhook)
         if webhook is None:
-            await self._pause(STATE_PAUSE_SECONDS)
-            return False
+            return STATE_PAUSE_SECONDS
         now = tools.clock.now()
         too_old = expired(waiting, now=now, keep_seconds=webhook.keep_seconds)
         if too_old:
             status = failures.status if failures and failures.sequence == too_old[0] else None
             await self._bury(too_old, DeadReason.EXPIRED, status)
             _drop(waiting, len(too_old))
-            return True
+            self._is_failing = False
+            return None
         pause = pause_seconds(failures, waiting[0], now=now)
         if pause and not self._skips_pause:
-            await self._pause(pause)
-            return False
+            return pause
         if not tools.partitions.holds_lease():
-            await self._pause(STATE_PAUSE_SECONDS)
-            return False
+            return STATE_PAUSE_SECONDS
         self._skips_pause = False
         batch = self._next_batch(waiting, webhook, failures)
-        delivery = await tools.webhooks.deliver(self._webhook, [_event(each) for each in batch])
-        return await self._conclude(waiting, batch, delivery, failures)
+        try:
+            delivery = await tools.webhooks.deliver(
+                self._webhook, [_event(each) for each in batch], is_wanted=self._may_send
+            )
+        except CallDropped:
+            return 0.0
+        return None if await self._conclude(waiting, batch, delivery, failures) else 0.0
+
+    def _may_send(self) -> bool:
+        """Return whether a request may begin that has waited for others of its webhook."""
+        return not self._is_stopping and self._tools.partitions.holds_lease()
 
     def _is_certain_owner(self) -> bool:
         return self._tools.clock.monotonic() - self._owned_at < CONFIRM_SECONDS
@@ -181,6 +203,7 @@ class PartitionWorker:
         failures: HeadFailures | None,
     ) -> bool:
         """Change the queue after a request; return whether the next one may follow."""
+        self._is_failing = delivery.outcome is DeliveryOutcome.FAILED
         if delivery.outcome is DeliveryOutcome.ACCEPTED:
             self._tools.count(self._webhook, ACCEPTED, len(batch))
             await self._finish_removal()

@@ -9,6 +9,7 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.domain.errors import CallDropped
 from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent, decode_secret
 from gateway.metrics import MetricFactory
 from gateway.webhooks.answers import MAX_ANSWER_BYTES
@@ -244,6 +245,25 @@ async def test_delivery_that_waits_goes_to_the_webhook_of_a_reload(make_client: 
         assert (await under_way, await waiting) == (ACCEPTED, ACCEPTED)
 
     assert (ids(former), ids(latter)) == (["e-1"], ["e-2"])
+
+
+async def test_delivery_that_is_unwanted_when_its_turn_comes_is_not_sent(make_client: MakeClient) -> None:
+    gate = Gate()
+    async with serving(gate) as server:
+        client = make_client(webhook(server.port, in_flight=1))
+        under_way = asyncio.create_task(client.deliver("app", [event(1)]))
+        await await_until(lambda: bool(server.requests), "the first delivery is under way")
+        is_wanted = [True]
+        waiting = asyncio.create_task(client.deliver("app", [event(2)], is_wanted=lambda: is_wanted[0]))
+        await asyncio.sleep(0)
+        is_wanted[0] = False
+        gate.opened.set()
+
+        assert await under_way == ACCEPTED
+        with pytest.raises(CallDropped):
+            await waiting
+
+    assert ids(server) == ["e-1"]
 
 
 async def test_event_that_cannot_be_sent_is_rejected_and_logged(make_client: MakeClient) -> None:

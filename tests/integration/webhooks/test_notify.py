@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
-from gateway.domain.notifications import DeadReason, partition_of
+from gateway.domain.notifications import DeadReason, QueuePage, partition_of
 from gateway.domain.webhooks import Webhook, decode_secret
 from gateway.interfaces import Partitions, State
 from gateway.services.notifications import RetryRules
@@ -193,6 +193,40 @@ async def test_pause_that_the_backend_asks_for_is_obeyed(
     (first, first_status, _), (second, *_) = receiver.tries[:2]
     assert first_status == status
     assert 1.0 <= second - first < 3.0
+
+
+class RecordingQueues:
+    """The queues of a state; ``pages`` are the sizes of what was read of them, without empty ones."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.pages: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def read(self, *arguments: Any, **options: Any) -> QueuePage:
+        page: QueuePage = await self._inner.read(*arguments, **options)
+        if page.notifications:
+            self.pages.append(len(page.notifications))
+        return page
+
+
+async def test_no_more_than_the_first_one_is_read_while_the_backend_fails(
+    state: State, deliver: MakeDeliverer, serve: Serve
+) -> None:
+    receiver = Receiver(few_failures(500, 5))
+    queues = RecordingQueues(state.webhook_queues)
+    replica = deliver(webhook((await serve(receiver)).port, partitions=1))
+    await replica.stop()
+    ids = await replica.queue(["alice"], 50)
+
+    deliver(webhook((await serve(receiver)).port, partitions=1), queues=queues)
+    await receiver.gets(ids)
+
+    assert queues.pages[0] == 50
+    assert set(queues.pages[1:-1]) == {1}
+    assert queues.pages[-1] == 49
 
 
 # the event is bad
@@ -395,6 +429,61 @@ async def test_stop_lets_the_request_under_way_finish_and_begins_no_other(
     deliver(settings)
     await receiver.gets(ids)
     assert receiver.ids == ids
+
+
+class Gate:
+    """A backend that answers once it is opened."""
+
+    def __init__(self) -> None:
+        self.receiver = Receiver()
+        self.opened = asyncio.Event()
+
+    async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+        await self.opened.wait()
+        return await self.receiver(request, writer)
+
+
+async def test_stop_sends_nothing_that_still_waits_for_another_request(
+    deliver: MakeDeliverer, serve: Serve
+) -> None:
+    gate = Gate()
+    server = await serve(gate)
+    settings = webhook(server.port, partitions=16, in_flight=1)
+    replica = deliver(settings)
+    ids = await replica.queue(users(20), 20)
+    await await_until(lambda: len(server.requests) == 1, "the first request")
+
+    stopping = asyncio.create_task(replica.stop())
+    await asyncio.sleep(0.1)
+    gate.opened.set()
+    await stopping
+
+    assert len(gate.receiver.ids) == 1
+    deliver(settings)
+    await gate.receiver.gets(ids)
+    assert sorted(gate.receiver.ids) == sorted(ids)
+
+
+async def test_nothing_that_waited_for_another_request_is_sent_after_the_lease(
+    state: State, deliver: MakeDeliverer, serve: Serve
+) -> None:
+    gate = Gate()
+    server = await serve(gate)
+    partitions = LostLease(state.partitions)
+    partitions.holds = True
+    replica = deliver(webhook(server.port, partitions=16, in_flight=1), partitions=partitions)
+    ids = await replica.queue(users(20), 20)
+    await await_until(lambda: len(server.requests) == 1, "the first request")
+
+    partitions.holds = False
+    gate.opened.set()
+    await await_until(lambda: len(gate.receiver.ids) == 1, "the first request is answered")
+    await asyncio.sleep(0.1)
+
+    assert len(gate.receiver.ids) == 1
+    partitions.holds = True
+    await gate.receiver.gets(ids)
+    gate.receiver.check_order()
 
 
 async def test_stop_waits_for_a_bounded_time(deliver: MakeDeliverer, serve: Serve) -> None:

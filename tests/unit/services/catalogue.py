@@ -112,7 +112,9 @@ class RecordingWebhooks:
             return any(each.split(" ")[:2] == [webhook, scope] for each in self.allowed)
         return f"{webhook} {scope} {target}".strip() in self.allowed
 
-    async def deliver(self, webhook: str, events: Sequence[WebhookEvent]) -> Delivery:
+    async def deliver(
+        self, webhook: str, events: Sequence[WebhookEvent], *, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Delivery:
         self.delivered += [(webhook, event) for event in events]
         return Delivery(DeliveryOutcome.ACCEPTED, 204)
 

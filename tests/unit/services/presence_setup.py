@@ -47,7 +47,9 @@ class ScriptedWebhooks:
     def may(self, webhook: str, scope: str, target: str | None) -> bool:
         return False
 
-    async def deliver(self, webhook: str, events: Sequence[WebhookEvent]) -> Delivery:
+    async def deliver(
+        self, webhook: str, events: Sequence[WebhookEvent], *, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Delivery:
         assert webhook == self.webhook.id
         self.requests.append(tuple(events))
         self.at_once += 1
