@@ -27,7 +27,7 @@ from gateway.domain.presence import (
     UserList,
 )
 from gateway.state.redis.commands import Argument, Commands
-from gateway.state.redis.redis_keys import RedisKeys, address_name
+from gateway.state.redis.redis_keys import address_name
 
 REMEMBER_SECONDS: Final = 600.0
 MAX_REMEMBERED_USERS: Final = 20_000
@@ -35,6 +35,8 @@ MAX_REMEMBERED_ADDRESSES: Final = 200_000
 """For how long a replica remembers users of whom it recorded or delivered a change, and how many; the newest ones."""
 _BATCH: Final = 50
 """Users that one script touches, so that no other script waits for long."""
+_EXAMINED_ENTRIES: Final = 20
+"""Entries of a list that are examined each time that its version is read."""
 
 
 @dataclass(slots=True)
@@ -220,12 +222,11 @@ class RedisPresenceEvents:
 class RedisUserLists:
     """``gateway.interfaces.UserLists``."""
 
-    def __init__(self, commands: Commands, keys: RedisKeys) -> None:
+    def __init__(self, commands: Commands) -> None:
         self._commands = commands
-        self._keys = keys
 
     async def version(self, namespace: str) -> int:
-        return int(await self._commands.read("HGET", self._keys.named("listed", namespace), "") or 0)
+        return int(await self._commands.call("list_version", namespace, _EXAMINED_ENTRIES))
 
     async def read(self, namespace: str, *, limit: int) -> UserList:
         version, total, entries = await self._commands.call("user_list", namespace, limit)

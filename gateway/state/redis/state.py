@@ -186,7 +186,7 @@ class RedisState(RedisLimits):
         self.presence = RedisPresence(
             commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of, recording=recording
         )
-        self.user_lists = RedisUserLists(commands, self._keys)
+        self.user_lists = RedisUserLists(commands)
         self.disconnects = RedisDisconnects(self.presence, self.sessions)
         self.membership = Membership(
             commands=commands,

@@ -604,6 +604,27 @@ async def test_list_is_the_same_after_redis_was_emptied_with_another_version(ser
         assert after.version > before.version
 
 
+async def test_entries_of_connections_that_a_former_release_removed_leave_the_list(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
+        time = Time(server, a)
+        for number in range(50):
+            await register_listed(a, f"~{number}", f"user-{number}")
+        before = await a.state.user_lists.version("/")
+        # Its script moves the connection to a replica of that release, and does not know of lists.
+        for number in range(1, 50, 2):
+            server.execute("HDEL", f"{PREFIX}:conns:a", f"~{number}")
+
+        for _ in range(40):  # each time other entries are examined
+            await a.state.user_lists.version("/")
+            await time.pass_by(1.0)
+
+        version, found = await a.state.user_lists.version("/"), await a.state.user_lists.read("/", limit=100)
+        assert found.entries == tuple(f'"user-{number}"' for number in range(0, 50, 2))
+        assert (found.total, found.version, version > before) == (25, version, True)
+
+
 async def test_connection_resumed_elsewhere_is_listed_once(server: RedisServer) -> None:
     async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await register_listed(a, "~1", "ann")

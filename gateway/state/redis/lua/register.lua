@@ -59,7 +59,7 @@ for i = 5, #ARGV, 6 do
     call('PEXPIRE', K.user .. user, L.keep)
     was_listed = was_listed or listed_elsewhere
     if was_listed and was_listed ~= is.l then remove_listed(was_listed, sid, now) end
-    if listed ~= '' then put_listed(is.l, sid, listed, now) end
+    if listed ~= '' then put_listed(is.l, sid, replica, listed, now) end
     if rules then
       user_came(user, sid, is.at, now)
       if former_user and former_user ~= user and call('HLEN', K.user .. former_user) == 0 then

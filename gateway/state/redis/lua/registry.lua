@@ -59,31 +59,6 @@ local function limit_last_seen(user, last_seen)
   end
 end
 
--- The list of a namespace: K.listed has the text of each sid, and under the empty name the version of the list, which is
--- the time at which it changed, or a connection was registered (ms), or one more than before. K.list_order has the sids
--- by the version that each came with.
-
-local function next_version(key, now)
-  return math.max(now, tonumber(call('HGET', key, '') or 0) + 1)
-end
-
-local function put_listed(namespace, sid, text, now)
-  local key, order = K.listed .. namespace, K.list_order .. namespace
-  local version = next_version(key, now)
-  call('HSET', key, '', version, sid, text)
-  if not call('ZSCORE', order, sid) then call('ZADD', order, version, sid) end
-  call('PEXPIRE', key, L.keep)
-  call('PEXPIRE', order, L.keep)
-end
-
-local function remove_listed(namespace, sid, now)
-  local key = K.listed .. namespace
-  if call('HDEL', key, sid) == 0 then return end
-  call('HSET', key, '', next_version(key, now))
-  call('PEXPIRE', key, L.keep)
-  call('ZREM', K.list_order .. namespace, sid)
-end
-
 -- Remove a connection of a replica everywhere. `last_seen` is stored for its user if this was the last connection. The
 -- record of a connection that was resumed at another replica stays. Otherwise the connection counts as recoverable until
 -- `recoverable_until` (ms), if that is not nil. Without `last_seen` it is about to be registered again, and its entry in
