@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Final
 
 from gateway.domain.event_catalogue import EventCatalogue
@@ -18,6 +19,8 @@ from gateway.services.user_lists import Listings, UserListSender
 
 FINISH_SECONDS: Final = 2.0
 """How long the requests to webhooks that are under way may take when the process stops."""
+LEAVE_SECONDS: Final = 0.5
+"""How long the state may take afterwards to give up the partitions."""
 
 
 class Notices:
@@ -106,13 +109,16 @@ class Notices:
     async def close(self) -> None:
         """Stop while ``run`` still works: end the requests under way, and leave the rest to other replicas.
 
-        Takes FINISH_SECONDS and few requests to the state. Raises nothing.
+        Takes FINISH_SECONDS and LEAVE_SECONDS at most, and raises nothing. What it could not leave in this time other
+        replicas take once the lease of this one has ended.
         """
-        await asyncio.gather(
-            self._notifications.stop(finish_seconds=FINISH_SECONDS),
-            self._presence.close(finish_seconds=FINISH_SECONDS),
-            self._lists.close(),
-        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS + LEAVE_SECONDS):
+                await asyncio.gather(
+                    self._notifications.stop(finish_seconds=FINISH_SECONDS),
+                    self._presence.close(finish_seconds=FINISH_SECONDS),
+                    self._lists.close(),
+                )
 
 
 def retry_seconds(failures: int, retry_after_seconds: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from contextlib import suppress
 from functools import partial
@@ -155,6 +156,39 @@ async def test_list_shows_users_of_a_killed_replica_no_more_and_another_replica_
         later - earlier >= 1 - JITTER_SECONDS for earlier, later in pairwise(watcher.at("onlineUsers"))
     )
     assert len(lost) == 5
+    await watcher.close()
+
+
+async def test_owner_of_lists_that_is_suspended_past_its_lease_sends_none_beside_the_next_owner(
+    shared_deployment: Deployment,
+) -> None:
+    deployment = shared_deployment
+    deployment.start(listed())
+    owner = await _owner_of_lists(deployment)
+    suspended = deployment.replicas[owner]
+    others = [number for number in range(3) if number != owner]
+    watcher = await watch(deployment, "watcher", at=others[0])
+    await deployment.until(lambda: watcher.lists({"watcher"}), "the watcher is listed")
+
+    suspended.signal(signal.SIGSTOP)
+    try:
+        users = {"watcher"}
+        for number in range(3):
+            await deployment.connect(f"user-{number}", at=others[1])
+            users.add(f"user-{number}")
+            await deployment.until(
+                partial(watcher.lists, set(users)), "another replica sends", seconds=3 * LEASE_SECONDS
+            )
+    finally:
+        suspended.signal(signal.SIGCONT)
+    for number in range(3, 8):
+        await deployment.connect(f"user-{number}", at=others[1])
+        users.add(f"user-{number}")
+        await deployment.until(partial(watcher.lists, set(users)), "the list is complete")
+
+    assert all(
+        later - earlier >= 1 - JITTER_SECONDS for earlier, later in pairwise(watcher.at("onlineUsers"))
+    )
     await watcher.close()
 
 

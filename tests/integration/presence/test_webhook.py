@@ -10,8 +10,10 @@ import pytest
 
 from tests.integration.presence.conftest import LEASE_SECONDS, SLACK_SECONDS, Deployment, Receiver
 from tests.support.raw_clients import RawSocket
+from tests.support.redis_server import RedisServer
 
 ONLINE, OFFLINE = "user.online", "user.offline"
+LISTED = {"event": "onlineUsers", "each": {"id": "$user"}}
 
 
 def catalogue(offline_after_seconds: float) -> dict[str, Any]:
@@ -194,3 +196,31 @@ async def test_reload_changes_the_time_and_ends_presence(deployment: Deployment,
     assert receiver.states("user-1") == [ONLINE]
     assert receiver.states("late") == []
     assert extra is not None
+
+
+# stop
+
+
+async def test_replica_stops_in_time_although_the_webhook_hangs_and_redis_does_not_answer(
+    shared_deployment: Deployment, receiver: Receiver, redis_server: RedisServer
+) -> None:
+    deployment = shared_deployment
+    deployment.start(catalogue(1) | {"namespaces": {"/": {"online_users": LISTED}}})
+    names = users(30)
+    await connect_all(deployment, names)
+    await deployment.until(lambda: receiver.users(ONLINE) == set(names), "all are online")
+    receiver.delay_seconds = 60.0
+    await connect_all(deployment, [f"late-{number}" for number in range(30)])
+    await deployment.until(lambda: any(name.startswith("late") for name in receiver.attempts), "it hangs")
+
+    redis_server.freeze()
+    try:
+        stopped_at = time.monotonic()
+        statuses = await asyncio.gather(*[asyncio.to_thread(replica.stop) for replica in deployment.replicas])
+    finally:
+        redis_server.thaw()
+
+    # DRAIN_SECONDS and the 14 seconds of everything after the drain.
+    assert time.monotonic() - stopped_at < 1 + 14
+    assert statuses == [0, 0, 0]
+    deployment.replicas = []

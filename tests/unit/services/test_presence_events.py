@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -12,11 +13,13 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.errors import BrokerTimeout
 from gateway.domain.event_catalogue import Announcement, Glob, Target, TargetKind
 from gateway.domain.notifications import PRESENCE_PARTITIONS, partition_of
 from gateway.domain.presence import PresenceChange, PresenceConsumer
 from gateway.domain.templates import ObjectTemplate, Reference
 from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent
+from gateway.services.presence_events import announcements
 from gateway.services.presence_events.webhook import id_of_user, webhook_event
 from tests.unit.services.presence_setup import ACCEPTED, FAILED, REJECTED, PresenceSetup
 
@@ -38,6 +41,20 @@ def rejects(user: str, events: Sequence[WebhookEvent]) -> Delivery:
     """Reject requests that hold an event of the user."""
     users = [json.loads(event.data)["user"] for event in events]
     return REJECTED if user in users else ACCEPTED
+
+
+@contextmanager
+def failing_delivered(presence: PresenceSetup) -> Iterator[None]:
+    """Let the state fail to record what was delivered."""
+    events = presence.state.presence_events
+    recorded = events.delivered
+
+    async def fail(consumer: PresenceConsumer, changes: Collection[PresenceChange]) -> None:
+        raise BrokerTimeout("a test made the state fail")
+
+    events.delivered = fail  # type: ignore[method-assign]
+    yield
+    events.delivered = recorded  # type: ignore[method-assign]
 
 
 # what is sent
@@ -422,3 +439,53 @@ async def test_replica_that_is_alone_notifies_of_what_changed_before_it_stops() 
 
     assert [kind for kind, _, _ in presence.notified()] == ["user.online", "user.offline"]
     await presence.close()
+
+
+async def test_replica_that_stops_hands_over_the_announcements_that_wait_for_the_rate(
+    presence: PresenceSetup,
+) -> None:
+    await presence.subscribe("/")
+    presence.configure(TO_EVERYONE, notify=None)
+    for number in range(100):
+        await presence.connect(f"user-{number}")
+    await presence.pass_time(1.0)
+
+    await presence.worker.close(finish_seconds=1.0)
+
+    left = await presence.state.presence_events.undelivered(
+        PresenceConsumer.CLIENTS, range(PRESENCE_PARTITIONS), limit=1_000
+    )
+    assert 0 < len(presence.received) < 30
+    assert len(left) == 100 - len(presence.received)
+
+
+async def test_more_changes_than_a_replica_holds_are_all_announced(
+    presence: PresenceSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcements, "MAX_HELD", 20)
+    await presence.subscribe("/", rooms=["org:7"])
+    presence.configure(TO_ROOMS, ALL_ONLINE, notify=None)
+    for number in range(100):
+        await presence.connect(f"user-{number}", None, "org:7")
+
+    await presence.pass_time(20.0)
+
+    to_rooms = [message for _, message in presence.received if message.rooms]
+    assert len(to_rooms) == 100
+    assert len(presence.received) == 200
+    assert await presence.undelivered(PresenceConsumer.CLIENTS) == 0
+
+
+async def test_accepted_change_is_recorded_and_not_sent_again_after_the_state_failed(
+    presence: PresenceSetup,
+) -> None:
+    presence.configure()
+    await presence.connect("ann")
+    with failing_delivered(presence):
+        await presence.pass_time(5.0)
+    assert len(presence.webhooks.requests) == 1
+
+    await presence.pass_time(5.0)
+
+    assert len(presence.webhooks.requests) == 1
+    assert await presence.undelivered(PresenceConsumer.WEBHOOK) == 0
