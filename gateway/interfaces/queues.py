@@ -117,7 +117,7 @@ class WebhookQueues(Protocol):
         ...
 
     async def summaries(self, webhooks: Collection[str]) -> dict[str, QueueSummary]:
-        """Return what the queues hold, in one read."""
+        """Return what the queues hold, each at one moment."""
         ...
 
 

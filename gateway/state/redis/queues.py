@@ -42,6 +42,8 @@ _NOTIFICATION: Final = "4Q"
 _DEAD_LETTER: Final = "4D"
 WAKE_FORM: Final = "4W"
 """The form of the frame that wakes an owner (``codec``)."""
+_BURIED_AT_ONCE: Final = 16
+"""What one script moves to the dead letters, so that nothing else waits long for Redis."""
 UNREADABLE: Final = "unreadable"
 """The type of a dead letter whose notification cannot be read."""
 
@@ -241,7 +243,10 @@ class RedisWebhookQueues:
         status: int | None,
     ) -> None:
         begins = FIELD.join((_DEAD_LETTER, reason.value, "" if status is None else str(status), ""))
-        await self._change("remove_notifications", webhook, partition, begins, *sorted(sequences))
+        buried = sorted(sequences)
+        for first in range(0, len(buried), _BURIED_AT_ONCE):
+            part = buried[first : first + _BURIED_AT_ONCE]
+            await self._change("remove_notifications", webhook, partition, begins, *part)
 
     async def _change(self, script: str, webhook: str, partition: int, *arguments: Argument) -> list[Any]:
         """Run a script of a partition. Raises: PartitionLost."""
@@ -283,11 +288,11 @@ class RedisWebhookQueues:
         return int(taken)
 
     async def summaries(self, webhooks: Collection[str]) -> dict[str, QueueSummary]:
-        names = list(dict.fromkeys(webhooks))
-        if not names:
-            return {}
-        answers = await self._commands.call("summarize_queues", *names)
-        return {name: _summary(*answer) for name, answer in zip(names, answers, strict=True)}
+        # One after the other: many queues in one script would keep Redis from everything else.
+        return {
+            name: _summary(*await self._commands.call("summarize_queue", name))
+            for name in dict.fromkeys(webhooks)
+        }
 
 
 def _summary(entries: int, size: int, oldest_at: bytes, dead: int, owners: list[bytes]) -> QueueSummary:

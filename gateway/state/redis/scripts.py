@@ -76,7 +76,7 @@ _PARTS: Final = {
     "record_failure": (_FREES, "common", "owners", "queues", _DEADLINE),
     "dead_letters": (_READS, "common", "owners", "queues", "dead"),
     "take_dead_letters": (_FREES, "common", "owners", "queues", "dead", _DEADLINE),
-    "summarize_queues": (_READS, "common", "owners", "queues", "dead"),
+    "summarize_queue": (_READS, "common", "owners", "queues", "dead"),
 }
 """Each script: its first line, and the files that precede it in the text."""
 

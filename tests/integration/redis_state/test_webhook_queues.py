@@ -10,6 +10,7 @@ import pytest
 from gateway.domain.errors import BrokerUnavailable, QueueFull
 from gateway.domain.notifications import (
     DEAD_LETTER_SECONDS,
+    MAX_PARTITIONS,
     QUEUE_SECONDS,
     DeadReason,
     partition_of,
@@ -295,3 +296,31 @@ async def test_counted_bytes_of_a_queue_are_at_least_what_redis_takes(server: Re
             taken = sum(client.memory_usage(key) or 0 for key in keys)
         counted = (await a.state.webhook_queues.summaries([WORK]))[WORK].bytes
         assert counted / 3 < taken < counted
+
+
+async def test_no_script_walks_over_many_partitions_or_dead_letters(server: RedisServer) -> None:
+    """Nothing else is answered while a script runs, so what one does must not grow with the number of webhooks."""
+    webhooks = [f"hook-{number}" for number in range(20)]
+
+    def calls(*commands: str) -> int:
+        stats = server.execute("INFO", "commandstats")
+        return sum(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"] for command in commands)
+
+    async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
+        for webhook in webhooks:
+            await a.state.partitions.claim(webhook, MAX_PARTITIONS)
+        await a.state.webhook_queues.summaries([WORK])  # so that Redis knows the script
+        server.execute("CONFIG", "RESETSTAT")
+        summaries = await a.state.webhook_queues.summaries(webhooks)
+        assert {len(each.owners) for each in summaries.values()} == {MAX_PARTITIONS}
+        assert calls("evalsha", "eval") == len(webhooks)
+        assert calls("zscore", "hget") <= 4 * len(webhooks)
+
+        await step(a)
+        await notify(a, *[notification(id_=f"n{number}") for number in range(100)])
+        partition = partition_of("ann", PARTITIONS)
+        sequences = [each.sequence for each in await read(a, partition)]
+        server.execute("CONFIG", "RESETSTAT")
+        await a.state.webhook_queues.bury(WORK, partition, sequences, reason=DeadReason.EXPIRED, status=None)
+        assert calls("evalsha", "eval") >= 5
+        assert await dead_ids(a) == [f"n{number}" for number in range(100)]

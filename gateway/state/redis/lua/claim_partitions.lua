@@ -24,11 +24,7 @@ if ARGV[6] == '1' then
   call('PEXPIRE', key, L.queue)
 end
 
-local living = { [own] = true }
-local function is_living(owner)
-  if living[owner] == nil then living[owner] = has_lease(owner, now) or false end
-  return living[owner]
-end
+local is_living = leases_of(now)
 
 local owners, outside = {}, {}
 local known = call('HGETALL', K.owners .. work)

@@ -6,6 +6,15 @@ local function has_lease(owner, now)
   return ends and tonumber(ends) > now and string.match(call('HGET', K.holders, replica) or '', '^%S+') == process
 end
 
+-- A function that returns the same for each owner, and reads the lease of each once: hundreds of partitions have few.
+local function leases_of(now)
+  local known = {}
+  return function(owner)
+    if known[owner] == nil then known[owner] = has_lease(owner, now) or false end
+    return known[owner]
+  end
+end
+
 -- Whether a process owns a partition. Once its lease has expired it does until another process takes the partition.
 local function owns(work, partition, owner)
   return call('HGET', K.owners .. work, partition) == owner
