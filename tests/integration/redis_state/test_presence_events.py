@@ -346,7 +346,7 @@ async def test_emptied_redis_is_made_up_for(server: RedisServer) -> None:
 
         server.execute("FLUSHALL")
         await leave(b, "~leaves")
-        await time.pass_by(60.0)
+        await time.pass_by(LEASE_SECONDS + 20.0)
 
         after = {each.user: each for each in await deliver_changes(a)}
         assert {user: each.is_online for user, each in after.items()} == {
@@ -444,6 +444,23 @@ async def test_failover_without_a_loss_repeats_nothing(server: RedisServer) -> N
         await time.pass_by(60.0)
 
         assert await deliver(a) == []
+
+
+async def test_users_of_a_replica_that_registers_late_are_not_offline_in_an_emptied_redis(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
+        time = Time(server, a, b)
+        configure(a, b)
+        await b.register("~1", "ann")
+        await deliver(a)
+
+        server.execute("FLUSHALL")
+        # Replica a has notified a backend of the user, and compares that with Redis long before b registers again.
+        await time.pass_by(OFFLINE_AFTER + 20.0, suspended=b)
+        await time.pass_by(LEASE_SECONDS + 30.0)
+
+        assert await deliver(a) == [("ann", True)]
 
 
 # --- a replica of the former release, and reloads ---

@@ -270,7 +270,7 @@ class Presence(RuleBasedStateMachine):
             return
         expected, unknown = set(), set()
         for user in USERS:
-            record = self.redis.get(f"{self.prefix}:presence:{user}")
+            record: Any = self.redis.get(f"{self.prefix}:presence:{user}")
             if record is not None:
                 state, version = record.split(b" ")[:2]
                 if state == UNKNOWN:
@@ -313,8 +313,7 @@ def test_consumer_knows_who_is_connected_whatever_happens(server: RedisServer) -
         pass
 
     Model.server = server
-    case = Model.TestCase()
-    case.settings = settings(
+    Model.TestCase.settings = settings(
         max_examples=30,
         stateful_step_count=30,
         deadline=None,
@@ -322,4 +321,4 @@ def test_consumer_knows_who_is_connected_whatever_happens(server: RedisServer) -
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
-    case.runTest()
+    Model.TestCase().runTest()

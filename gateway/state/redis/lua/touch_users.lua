@@ -19,6 +19,8 @@ local function touch(user, version, left_at, addresses)
       return
     end
     write_state(user, is)
+    -- Other replicas may not have registered their connections again: no user is set offline for some time.
+    call('SET', K.swept, now .. ' ' .. now, 'PX', L.keep)
     call('ZREM', K.online .. partition, user)
     add(K.absent .. partition, now, user)
   elseif living == 0 and known.state ~= OFFLINE and not call('ZSCORE', K.absent .. partition, user) then
