@@ -135,10 +135,11 @@ class WebhookNotifier:
         ordered = sorted(changes, key=lambda each: each.partition)
         for partition, of_partition in groupby(ordered, key=lambda each: each.partition):
             if partition not in self._tasks:
-                work = self._send_all(self.webhook, partition, list(of_partition))
+                page = list(of_partition)
+                work = self._send_all(self.webhook, partition, page)
                 task = tasks.create_task(work, name=f"presence webhook {partition}")
                 self._tasks[partition] = task
-                task.add_done_callback(partial(self._on_done, partition))
+                task.add_done_callback(partial(self._on_done, partition, len(page)))
         return len(changes)
 
     async def finish(self, *, seconds: float) -> None:
@@ -164,9 +165,11 @@ class WebhookNotifier:
             log.warning("presence.record_failed", webhook=webhook, reason=error.message)
             self._retry_at[partition] = self._clock.monotonic() + self._retry_seconds(1, None)
 
-    def _on_done(self, partition: int, _task: asyncio.Task[None]) -> None:
+    def _on_done(self, partition: int, sent: int, _task: asyncio.Task[None]) -> None:
         del self._tasks[partition]
-        self.wake.set()
+        if sent >= PAGE:
+            # Otherwise the next read comes soon, and finds more changes for one request than a read at once.
+            self.wake.set()
 
     async def _send(self, webhook: str, partition: int, changes: Sequence[PresenceChange]) -> bool:
         """Send one request; return whether the next one of the partition may follow.

@@ -93,11 +93,12 @@ class MemoryPresence:
         self._sids.setdefault(connection.user, {})[sid] = None
         self._rooms[sid] = frozenset(rooms)
         self._sessions[sid] = session
-        _count(self._counts, _addresses(connection, self._rooms[sid]), 1)
+        addresses = _addresses(connection, self._rooms[sid])
+        _count(self._counts, addresses, 1)
         if listed is not None:
             self.lists.put(connection.namespace, sid, listed)
         if self.events.rules is not None:
-            self.events.connected(connection.user, _public_addresses(connection, rooms))
+            self.events.connected(connection.user, _without_sid(addresses, sid))
 
     async def register_again(self, listed: Mapping[str, str | None]) -> None:
         for sid, entry in listed.items():
@@ -114,10 +115,11 @@ class MemoryPresence:
             return
         before, self._rooms[sid] = self._rooms[sid], frozenset(rooms)
         self._sessions[sid] = session
-        _count(self._counts, _addresses(connection, self._rooms[sid]), 1)
+        addresses = _addresses(connection, self._rooms[sid])
+        _count(self._counts, addresses, 1)
         _count(self._counts, _addresses(connection, before), -1)
         if self.events.rules is not None:
-            self.events.connected(connection.user, _public_addresses(connection, rooms))
+            self.events.connected(connection.user, _without_sid(addresses, sid))
 
     async def change_transport(self, sid: str, transport: str) -> None:
         connection = self._connections.get(sid)
@@ -204,8 +206,11 @@ class MemoryPresence:
 
     def _addresses_of(self, user: str) -> list[Address]:
         """Return the addresses of all connections of a user, without the rooms of their sids."""
-        connections = [self._connections[sid] for sid in self._sids.get(user, ())]
-        return [address for each in connections for address in _public_addresses(each, self._rooms[each.sid])]
+        return [
+            address
+            for sid in self._sids.get(user, ())
+            for address in _without_sid(_addresses(self._connections[sid], self._rooms[sid]), sid)
+        ]
 
     def _remove(self, sid: str, *, keeps_list: bool = False) -> None:
         connection = self._connections.pop(sid, None)
@@ -246,7 +251,6 @@ def _addresses(connection: PresentConnection, rooms: frozenset[str]) -> list[Add
     return [Address(connection.namespace, room) for room in (None, *(rooms | {connection.sid}))]
 
 
-def _public_addresses(connection: PresentConnection, rooms: Collection[str]) -> list[Address]:
-    """Return the addresses of a connection without the room of its sid, its namespace in front."""
-    namespace, sid = connection.namespace, connection.sid
-    return [Address(namespace, None), *[Address(namespace, room) for room in rooms if room != sid]]
+def _without_sid(addresses: Iterable[Address], sid: str) -> list[Address]:
+    """Return the addresses but the room of the sid, in their order."""
+    return [address for address in addresses if address[1] != sid]
