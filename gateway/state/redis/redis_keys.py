@@ -35,7 +35,8 @@
     online:<p>   zset      users that are online, by when they were last examined (ms)
     undelivered:<c>:<p> zset users of whose newest change a consumer was not notified, by when it is due (ms)
     changed:<c>:<p> zset   the same users, by when the change happened (ms)
-    swept        string    when users were last set offline that were absent, and when that began again after an outage
+    swept        string    when users were last set offline that were absent, and when Redis was last reached again, or
+                           found to have lost data (ms)
     listed:<n>   hash      the list of connections of a namespace by sid; under the empty name its version
     list_order:<n> zset    these sids, in the order in which they came
     sessions:<r> hash      sessions in use on one replica, by pid

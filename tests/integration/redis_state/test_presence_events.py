@@ -57,8 +57,9 @@ class Time:
         self._living.remove(replica)
 
     async def pass_by(self, seconds: float, *, suspended: Replica | None = None) -> None:
-        """Let time pass in steps of four seconds. A suspended replica does nothing meanwhile."""
-        while seconds > 0:
+        """Let time pass in steps of four seconds, or set the clock back in one. A suspended replica does nothing
+        meanwhile."""
+        while seconds:
             stride = min(seconds, 4.0)
             seconds -= stride
             self._shift_ms += int(stride * 1000)
@@ -310,6 +311,32 @@ async def test_connection_taken_over_by_another_replica_changes_nothing_but_addr
         assert (change.is_online, set(change.addresses)) == (False, {at(None), at("red"), at("blue")})
 
 
+# --- a clock that is set back ---
+
+
+async def test_clock_that_is_set_back_delays_nothing(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
+        time = Time(server, a, b)
+        configure(a, b)
+        for number in range(40):
+            await b.register(f"~{number}", f"user-{number}")
+        await time.pass_by(4.0)
+        await deliver(a)
+        await b.register("~late", "late")
+        await leave(b, *(f"~{number}" for number in range(20, 30)))
+        server.execute("DEL", *(f"{PREFIX}:absent:{each}" for each in ALL))  # an audit finds them
+        await leave(b, *(f"~{number}" for number in range(30, 40)))
+
+        await time.pass_by(-3600.0)
+        offline = set()
+        for _ in range(20):
+            await a.state.presence_events.audit(ALL, limit=10)
+            await time.pass_by(1.0)
+            offline |= set(await deliver(a))
+
+        assert offline == {("late", True), *((f"user-{number}", False) for number in range(20, 40))}
+
+
 # --- a Redis that is away, or loses data ---
 
 
@@ -355,6 +382,27 @@ async def test_emptied_redis_is_made_up_for(server: RedisServer) -> None:
         assert all(after[user].version > before[user].version for user in before)
         assert set(after["left"].addresses) == {at(None), at("room")}
         await time.pass_by(60.0)
+        assert await deliver(a) == []
+
+
+async def test_user_whose_last_connection_an_older_copy_lacks_stays_online(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
+        time = Time(server, a, b)
+        configure(a, b, rules=QUICK)
+        await a.register("~1", "ann")
+        await time.pass_by(4.0)
+        assert await deliver(b) == [("ann", True)]
+        server.execute("SAVE")
+        await b.register("~2", "ann")
+        await leave(a, "~1")
+
+        server.restart()
+        await await_until(lambda: a.state.commands.is_connected, "Redis is reached")
+        await await_until(lambda: b.state.commands.is_connected, "Redis is reached")
+        await time.pass_by(LEASE_SECONDS / 3, suspended=b)
+        assert await deliver(a) == []
+        await time.pass_by(2 * LEASE_SECONDS)
+
         assert await deliver(a) == []
 
 

@@ -9,6 +9,8 @@ if call('GET', K.server) ~= ARGV[1] then
   head.nonces_since = math.max(head.nonces_since, math.ceil(now / 1000))
   write_head(head)
   call('SET', K.server, ARGV[1])
+  -- Nor need it have the last connections: sweep.lua waits until the replicas have registered them again.
+  call('SET', K.swept, now .. ' ' .. now, 'PX', L.keep, 'XX')
 end
 call('PEXPIRE', K.server, L.keep)
 return head.nonces_since

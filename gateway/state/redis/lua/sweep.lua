@@ -1,7 +1,7 @@
 -- Set users offline who have had no connection at a living replica for as long as the rules say.
 -- After a time without sweeps Redis was away, or went back to older data: until the replicas have had the time to renew
--- their leases and register their connections again, no user is set offline. The same goes after a loss that
--- touch_users.lua found.
+-- their leases and register their connections again, no user is set offline. The same goes for a loss that a replica
+-- has found (touch_users.lua, register_server.lua).
 -- Arguments: rules, how many users at most, partitions …
 -- Returns how many states changed, and the replicas whose lease has expired.
 use_rules(ARGV[2])
