@@ -57,8 +57,8 @@ class WebhookQueues(Protocol):
 
     - ``Broker.append_all`` puts notifications into them, together with messages.
     - ``sequence`` rises in a partition, also after the queue was lost, as long as the clock does.
-    - Only the owner of a partition reads and changes it; to others every method of a partition raises PartitionLost and
-      changes nothing.
+    - Only the owner of a partition reads and changes it; to others every method of a partition but ``wait`` raises
+      PartitionLost and changes nothing.
     - Of the dead letters of a webhook MAX_DEAD_LETTERS and MAX_DEAD_LETTER_BYTES are kept, the newest ones, for
       DEAD_LETTER_SECONDS.
     """
@@ -82,6 +82,9 @@ class WebhookQueues(Protocol):
         self, webhook: str, partition: int, sequence: int, *, retry_at: float, status: int | None
     ) -> HeadFailures:
         """Count a failed try of the first notification, and return its failures. The next owner gets them too.
+
+        A first failure is never ``beside_success``. For another notification than the first one nothing is counted,
+        and the answer has no failures.
 
         Raises: PartitionLost.
         """
@@ -108,6 +111,8 @@ class WebhookQueues(Protocol):
     async def replay(self, webhook: str, ids: Collection[str], *, partitions: int) -> int:
         """Put dead letters at the end of their queue, with their ids; return how many. Unknown ids change nothing.
 
+        They keep their order, whatever that of ``ids``, and the time at which they happened; ``queued_at`` is new.
+
         Raises: BrokerUnavailable if the queue is full; nothing was changed then.
         """
         ...
@@ -130,8 +135,8 @@ class PresenceEvents(Protocol):
       ``PresenceRules.offline_after_seconds``. The state of a user changes in the same step as the presence.
     - Each change has a version: milliseconds since 1970, or one more than the version before if that is later.
     - The newest change of a user stays undelivered, for each consumer by itself, until ``delivered`` names its version.
-      A change that is overtaken by a newer one is not returned any more. A user who was offline and reached none of the
-      consumers as online in between may be skipped.
+      A change that is overtaken by a newer one is not returned any more. A user who was offline, as every consumer
+      was notified, and of whom no change was returned to any of them since, may be skipped.
     - What the state lost is made up for by the replicas: users who are connected are online again with a new version,
       and for users who left shortly before their offline state gets a new version.
     """
