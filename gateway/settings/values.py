@@ -29,6 +29,8 @@ _MAX_SECONDS: Final = 1e9
 _MAX_INTEGER: Final = 10**15
 _INTEGER: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
+_MAX_LABEL: Final = 63
+"""Characters between two dots of a host name."""
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 
 
@@ -279,7 +281,7 @@ def web_address(raw: object) -> str:
     value = token(raw)
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in {"http", "https"} and _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:  # the port is not a number
         parts, usable = urlsplit(""), False
     if not usable:
@@ -287,6 +289,11 @@ def web_address(raw: object) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("contains a user name or password, which would get into logs")
     return value
+
+
+def _is_host(text: str) -> bool:
+    """Return whether a name may be looked up: the resolver raises for one with an empty part (RFC 1035 §2.3.4)."""
+    return all(1 <= len(label) <= _MAX_LABEL for label in text.removesuffix(".").split("."))
 
 
 def path_prefix(raw: object) -> str:

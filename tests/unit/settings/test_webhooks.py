@@ -187,3 +187,22 @@ def test_rotated_secret_file_is_a_change_of_the_webhooks(tmp_path: Path) -> None
     secrets.write_text(f"{TWO}\n{ONE}", encoding="utf-8")
 
     assert changed_settings(before, from_yaml(tmp_path, app)) == {"webhooks"}
+
+
+@pytest.mark.parametrize("host", ["a..b", ".example", "a" * 64 + ".example"])
+def test_host_that_cannot_be_looked_up_is_rejected(host: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_settings(
+            KEYS | {"GATEWAY_WEBHOOKS": f"app=http://{host}/", "GATEWAY_WEBHOOK_SECRETS": f"app:{ONE}"}
+        )
+
+    assert WRONG_URL in str(raised.value)
+
+
+@pytest.mark.parametrize("host", ["a.b.", "app_1.ns", "[::1]", "127.0.0.1", "a" * 63])
+def test_host_that_may_be_looked_up_is_accepted(host: str) -> None:
+    settings = load_settings(
+        KEYS | {"GATEWAY_WEBHOOKS": f"app=http://{host}/", "GATEWAY_WEBHOOK_SECRETS": f"app:{ONE}"}
+    )
+
+    assert settings.webhooks[0].url == f"http://{host}/"
