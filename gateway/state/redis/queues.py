@@ -191,12 +191,19 @@ class RedisPartitions:
 class RedisWebhookQueues:
     """``gateway.interfaces.WebhookQueues``. Each method of a partition is one script that compares the owner."""
 
-    def __init__(self, commands: Commands, *, owner: str, wake_ups: WakeUps) -> None:
-        """``owner`` is what ``RedisPartitions`` stores for partitions of this process."""
+    def __init__(self, commands: Commands, *, confirmed: Commands, owner: str, wake_ups: WakeUps) -> None:
+        """``owner`` is what ``RedisPartitions`` stores for partitions of this process.
+
+        ``confirmed`` is the connection for what Redis replicas have to confirm, ``commands`` unless they have to.
+        """
         self._commands = commands
+        self._confirmed = confirmed
         self._owner = owner
         self._wake_ups = wake_ups
         self._calls = count()
+        self._ids: dict[tuple[str, int], dict[int, str]] = {}
+        """The ids of the last page of each partition, by sequence: after a failover a sequence may be that of another
+        notification, which the former primary never had."""
 
     async def read(self, webhook: str, partition: int, *, max_entries: int, max_bytes: int) -> QueuePage:
         while True:
@@ -214,6 +221,7 @@ class RedisWebhookQueues:
                 await self.bury(webhook, partition, unreadable, reason=DeadReason.FAILED, status=None)
             if notifications or not unreadable:
                 break
+        self._ids[webhook, partition] = {each.sequence: each.id for each in notifications}
         head = _decode_failures(failures) if failures else None
         if head is not None and head.sequence != notifications[0].sequence:
             head = None
@@ -223,7 +231,7 @@ class RedisWebhookQueues:
         await self._wake_ups.wait(webhook, partition)
 
     async def remove(self, webhook: str, partition: int, sequences: Collection[int]) -> None:
-        await self._change("remove_notifications", webhook, partition, "", *sorted(sequences))
+        await self._remove(webhook, partition, "", sequences)
 
     async def record_failure(
         self, webhook: str, partition: int, sequence: int, *, retry_at: float, status: int | None
@@ -246,13 +254,29 @@ class RedisWebhookQueues:
         buried = sorted(sequences)
         for first in range(0, len(buried), _BURIED_AT_ONCE):
             part = buried[first : first + _BURIED_AT_ONCE]
-            await self._change("remove_notifications", webhook, partition, begins, *part)
+            await self._remove(webhook, partition, begins, part)
 
-    async def _change(self, script: str, webhook: str, partition: int, *arguments: Argument) -> list[Any]:
+    async def _remove(self, webhook: str, partition: int, begins: str, sequences: Collection[int]) -> None:
+        """Remove notifications, once Redis replicas have confirmed it: what they miss would be sent again."""
+        ids = self._ids.get((webhook, partition), {})
+        named = [part for each in sorted(sequences) for part in (each, ids.get(each, ""))]
+        await self._change(
+            "remove_notifications", webhook, partition, begins, *named, commands=self._confirmed
+        )
+
+    async def _change(
+        self,
+        script: str,
+        webhook: str,
+        partition: int,
+        *arguments: Argument,
+        commands: Commands | None = None,
+    ) -> list[Any]:
         """Run a script of a partition. Raises: PartitionLost."""
-        answer = await self._commands.call(script, webhook, partition, self._owner, *arguments)
+        answer = await (commands or self._commands).call(script, webhook, partition, self._owner, *arguments)
         status, *details = answer
         if status == b"LOST":
+            self._ids.pop((webhook, partition), None)
             self._wake_ups.forget(webhook, (partition,))
             raise PartitionLost(f"this replica does not own partition {partition} of {webhook}")
         return list(details)
@@ -276,7 +300,7 @@ class RedisWebhookQueues:
 
     async def _take_dead_letters(self, webhook: str, partitions: Argument, ids: Collection[str]) -> int:
         # Not repeated after a lost answer: a second run would find less, and return that.
-        _, taken = await self._commands.call(
+        _, taken = await self._confirmed.call(
             "take_dead_letters",
             webhook,
             partitions,

@@ -215,7 +215,7 @@ class RedisState(RedisLimits):
             holds_lease=self.membership.holds_lease,
         )
         self.webhook_queues = RedisWebhookQueues(
-            commands, owner=self.partitions.owner, wake_ups=self._wake_ups
+            commands, confirmed=self._appends, owner=self.partitions.owner, wake_ups=self._wake_ups
         )
 
     # run and close

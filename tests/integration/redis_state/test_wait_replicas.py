@@ -1,4 +1,4 @@
-"""``REDIS_WAIT_REPLICAS``: what was answered is on so many Redis replicas, and nothing else waits for them."""
+"""``REDIS_WAIT_REPLICAS``: what was answered is on so many Redis replicas; reads and sessions wait for none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from gateway.domain.errors import BrokerTimeout
 from gateway.domain.messages import DisconnectCommand, Message, new_id
 from tests.integration.redis_state.delivery_checker import Client, Pusher, dedup_key
+from tests.integration.redis_state.notifying import WORK, claim, notification, notify, read
 from tests.integration.redis_state.replicas import Replica, append_until_accepted, ids, make, replicas
 from tests.integration.redis_state.test_split_brain import ROOMS, TwoServers, two_servers
 from tests.support.redis_server import RedisServer
@@ -65,6 +66,25 @@ async def test_reads_sessions_and_heartbeats_do_not_wait_for_redis_replicas(serv
         assert all(isinstance(outcome, BrokerTimeout) for outcome in outcomes)
         assert seconds < 0.9  # one answered WAIT would be 0.25
         assert not a.state.rejection
+
+
+async def test_removed_notification_is_removed_on_a_redis_replica_too(server: RedisServer) -> None:
+    async with two_servers(server, 0) as (servers, _), replicas(server, "a", **ONE) as [a]:
+        first, second = notification("ann"), notification("ann")
+        queue = f"t:webhook:{WORK}:{first.partition}"
+        await notify(a, first, second)
+        await claim(a)
+        queued = await read(a, first.partition)
+
+        await a.state.webhook_queues.remove(WORK, first.partition, [queued[0].sequence])
+
+        assert servers.second.execute("XLEN", queue) == 1
+        servers.second.freeze()
+        with pytest.raises(BrokerTimeout):
+            await a.state.webhook_queues.remove(WORK, first.partition, [queued[1].sequence])
+        servers.second.thaw()
+        await a.state.webhook_queues.remove(WORK, first.partition, [queued[1].sequence])
+        assert servers.second.execute("XLEN", queue) == 0
 
 
 async def test_primary_without_redis_replicas_accepts_nothing_that_a_failover_loses(

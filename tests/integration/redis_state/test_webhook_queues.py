@@ -324,3 +324,25 @@ async def test_no_script_walks_over_many_partitions_or_dead_letters(server: Redi
         await a.state.webhook_queues.bury(WORK, partition, sequences, reason=DeadReason.EXPIRED, status=None)
         assert calls("evalsha", "eval") >= 5
         assert await dead_ids(a) == [f"n{number}" for number in range(100)]
+
+
+async def test_notification_that_has_the_sequence_of_another_one_after_a_failover_is_not_removed(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a") as [a]:
+        was = notification("ann")
+        await notify(a, was)
+        await claim(a)
+        [queued] = await read(a, was.partition)
+        # The new primary never had it, and gave its sequence to another one.
+        queue, place = f"t:webhook:{WORK}:{was.partition}", f"{queued.sequence}-0"
+        [(_, fields)] = server.execute("XRANGE", queue, "-", "+")
+        server.execute("DEL", queue)
+        other = notification("ann")
+        server.execute("XADD", queue, place, "r", fields[b"r"].replace(was.id.encode(), other.id.encode()))
+
+        await a.state.webhook_queues.remove(WORK, was.partition, [queued.sequence])
+
+        assert [each.id for each in await read(a, was.partition)] == [other.id]
+        await a.state.webhook_queues.remove(WORK, was.partition, [queued.sequence])
+        assert await read(a, was.partition) == ()

@@ -69,12 +69,12 @@ local function queues_of(notifications)
   return queues
 end
 
--- Remove a notification and return its record; nil if it is gone.
-local function take(queue, partition, sequence)
-  local key, id = stream_of(queue.webhook, partition), sequence .. '-0'
-  local found = call('XRANGE', key, id, id)[1]
-  if not found then return end
-  call('XDEL', key, id)
+-- Remove a notification and return its record; nil if it is gone, or has another id than `id`, '' for any.
+local function take(queue, partition, sequence, id)
+  local key, place = stream_of(queue.webhook, partition), sequence .. '-0'
+  local found = call('XRANGE', key, place, place)[1]
+  if not found or (id ~= '' and string.match(found[2][2], '^%d+Q\30([^\30]+)\30') ~= id) then return end
+  call('XDEL', key, place)
   count(queue, open_partition(queue, partition), -1, -size_of(found[2][2]))
   return found[2][2]
 end

@@ -1,5 +1,6 @@
 -- Remove notifications from a partition, because the webhook accepted them, or move them to the dead letters.
--- Arguments: webhook, partition, owner, what begins the records of dead letters or '', then the sequences.
+-- Arguments: webhook, partition, owner, what begins the records of dead letters or '', then for each: its sequence, and
+-- its id or '' for any.
 -- Returns 'OK'; 'LOST' to another process, and nothing was changed.
 local webhook, partition, begins, now = ARGV[2], ARGV[3], ARGV[5], now_ms()
 if not owns(webhook, partition, ARGV[4]) then return { 'LOST' } end
@@ -7,8 +8,8 @@ if not owns(webhook, partition, ARGV[4]) then return { 'LOST' } end
 local failures = 'f' .. partition
 local failed = string.match(call('HGET', K.queue .. webhook, failures) or '', '^%d+')
 local queue, removed = open_queue(webhook), 0
-for i = 6, #ARGV do
-  local record = take(queue, partition, ARGV[i])
+for i = 6, #ARGV, 2 do
+  local record = take(queue, partition, ARGV[i], ARGV[i + 1])
   if record then
     removed = removed + 1
     if begins ~= '' then
