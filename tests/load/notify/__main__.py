@@ -1,4 +1,7 @@
-"""``python -m tests.load.notify``: cause every fault and print the table; with ``--write`` also into the page."""
+"""``python -m tests.load.notify``: cause every fault and print the table; with ``--write`` also into the page.
+
+With ``--outages`` the backends fail for two minutes instead, each in another way.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ import re
 import sys
 
 from tests.load.notify.faults import KINDS
+from tests.load.notify.outages import cause_all
 from tests.load.notify.stage import cause
 from tests.load.notify.table import HEADER, row, write
 from tests.load.soak import report
+from tests.support.redis_server import RedisServer
 
 NOTIFICATIONS, PER_SECOND = 50_000, 700.0
+OUTAGE_SECONDS = 120.0
 
 
 def main() -> None:
@@ -22,7 +28,11 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="only the faults whose names match this regular expression"
     )
+    parser.add_argument("--outages", action="store_true", help="let backends fail for two minutes instead")
     options = parser.parse_args()
+    if options.outages:
+        _fail_backends()
+        return
     kinds = [kind for kind in KINDS if re.search(options.only, kind.name)]
     results, wrong = [], 0
     for kind in kinds:
@@ -35,6 +45,25 @@ def main() -> None:
     if options.write:
         assert (kinds, options.count) == (list(KINDS), NOTIFICATIONS), "--write needs all faults in full"
         write(results)
+    if wrong:
+        sys.exit(f"{wrong} errors")
+
+
+def _fail_backends() -> None:
+    redis = RedisServer()
+    try:
+        results = cause_all(seconds=OUTAGE_SECONDS, redis_url=redis.url)
+    finally:
+        redis.stop()
+    wrong = 0
+    for each in results:
+        found = each.comparison
+        wrong += len(found.wrong) + len(each.early)
+        print(
+            f"{each.outage.name}: {found.acknowledged} acknowledged, {found.arrived} arrived, {found.doubled} doubled, "
+            f"{found.out_of_order} out of order, {len(each.early)} during the outage, {len(each.tries)} failed tries"
+        )
+        print(*found.wrong[:6], sep="\n")
     if wrong:
         sys.exit(f"{wrong} errors")
 

@@ -37,10 +37,12 @@ class Outage:
 
     def shortest_pause(self, failures: int) -> float:
         """Return the seconds that pass at least between the failure with this number and the next try."""
+        if "Retry-After" in self.headers:
+            return float(self.headers["Retry-After"]) - SLACK_SECONDS
         pause = PAUSES[min(failures, len(PAUSES)) - 1] * (1 - SPREAD)
         if self.how is Failure.HANG:
             pause += DELIVERY_SECONDS
-        return max(pause, float(self.headers.get("Retry-After", 0))) - SLACK_SECONDS
+        return pause - SLACK_SECONDS
 
 
 OUTAGES: Final = (
