@@ -23,8 +23,8 @@ from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent
 from gateway.interfaces import Clock, PresenceEvents, Webhooks
 
 ONLINE, OFFLINE = "user.online", "user.offline"
-PAGE: Final = 100
-"""Changes of one partition that are read at once."""
+PAGE: Final = 200
+"""Changes that are read at once: a shared state does nothing else meanwhile."""
 MAX_BESIDE_SUCCESS: Final = 3
 """A change that failed so often while the webhook accepted others is set aside."""
 MAX_REMEMBERED: Final = 10_000
@@ -130,7 +130,9 @@ class WebhookNotifier:
         ]
         if not free or self.webhook is None or self.is_closing:
             return 0
-        changes = await self._events.undelivered(_CONSUMER, free, limit=PAGE * len(free))
+        changes = await self._events.undelivered(_CONSUMER, free, limit=PAGE)
+        if len(changes) == PAGE:
+            self.wake.set()  # Partitions without a change among these are read next.
         # Stable: the oldest change of a partition stays in front.
         ordered = sorted(changes, key=lambda each: each.partition)
         for partition, of_partition in groupby(ordered, key=lambda each: each.partition):

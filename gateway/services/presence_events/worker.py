@@ -18,7 +18,8 @@ from gateway.services.presence_events.webhook import WebhookNotifier
 from gateway.services.shared_work import CLAIM_SECONDS, SharedWork, Steps
 
 SWEEP_SECONDS: Final = 0.25
-SWEEP_LIMIT: Final = 500
+SWEEP_LIMIT: Final = 100
+"""Users in one request to the state, which does nothing else meanwhile."""
 READ_SECONDS: Final = 0.25
 AUDIT_SECONDS: Final = 1.0
 AUDITED_PER_SECOND: Final = 100
