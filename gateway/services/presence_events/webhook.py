@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, CallDropped
 from gateway.domain.presence import PresenceChange, PresenceConsumer
 from gateway.domain.times import iso_timestamp
 from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent
@@ -178,7 +178,12 @@ class WebhookNotifier:
 
         Raises: BrokerUnavailable, BrokerTimeout.
         """
-        delivery = await self._webhooks.deliver(webhook, [webhook_event(each) for each in changes])
+        events = [webhook_event(each) for each in changes]
+        is_wanted = partial(self._may_send, webhook, partition)
+        try:
+            delivery = await self._webhooks.deliver(webhook, events, is_wanted=is_wanted)
+        except CallDropped:
+            return False
         if delivery.outcome is DeliveryOutcome.ACCEPTED:
             self._failures.pop(partition, None)
             self._accepted_requests += 1

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gateway.domain.errors import CallDropped
 from gateway.domain.event_catalogue import Announcement, PresenceNotices
 from gateway.domain.messages import Address, LogEntry, Message
 from gateway.domain.positions import Position
@@ -38,6 +39,9 @@ class ScriptedWebhooks:
         self.accepted: list[WebhookEvent] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.slot = asyncio.Event()
+        """Set while requests need not wait for others of the webhook."""
+        self.slot.set()
         self.at_once = 0
         self.most_at_once = 0
 
@@ -51,6 +55,9 @@ class ScriptedWebhooks:
         self, webhook: str, events: Sequence[WebhookEvent], *, is_wanted: Callable[[], bool] = lambda: True
     ) -> Delivery:
         assert webhook == self.webhook.id
+        await self.slot.wait()
+        if not is_wanted():
+            raise CallDropped
         self.requests.append(tuple(events))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -413,6 +414,21 @@ async def test_close_waits_for_the_request_under_way_and_begins_no_other(presenc
     assert len(presence.notified()) == 16
     assert await presence.undelivered(PresenceConsumer.WEBHOOK) == 184
     assert presence.state.partitions.owners("!presence") == ()
+
+
+async def test_close_sends_nothing_that_still_waits_for_another_request(presence: PresenceSetup) -> None:
+    presence.configure()
+    presence.webhooks.slot.clear()
+    await presence.connect("ann")
+    await presence.pass_time(1.0)
+
+    closing = asyncio.create_task(presence.worker.close(finish_seconds=5.0))
+    await asyncio.sleep(0)
+    presence.webhooks.slot.set()
+    await closing
+
+    assert presence.webhooks.requests == []
+    assert await presence.undelivered(PresenceConsumer.WEBHOOK) == 1
 
 
 async def test_close_cancels_a_request_that_takes_too_long(presence: PresenceSetup) -> None:
