@@ -130,6 +130,20 @@ async def test_sequence_rises_although_the_clock_goes_back_and_the_queue_was_emp
 # --- reading ---
 
 
+async def test_sequence_of_a_partition_without_any_is_above_all_others_although_the_clock_goes_back(
+    state: StateUnderTest,
+) -> None:
+    await claimed(state)
+    await queue(state, *[notification(f"n{number}") for number in range(3)])
+    (*_, last) = await queued(state)
+    await state.set_clock_back(3600)
+
+    await queue(state, notification("later", partition=1))
+
+    (later,) = await queued(state, 1)
+    assert later.sequence > last.sequence
+
+
 async def test_page_has_no_more_than_its_entries_and_bytes_but_one_notification(
     state: StateUnderTest,
 ) -> None:

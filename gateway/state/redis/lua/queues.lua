@@ -21,6 +21,15 @@ local function open_queue(webhook)
   return { webhook = webhook, entries = tonumber(sums[1] or 0), bytes = tonumber(sums[2] or 0), partitions = {} }
 end
 
+-- The last sequence of all partitions. A user may have been in any of them, because their number was another one.
+local function last_of_all(webhook)
+  local last, known = 0, call('HGETALL', K.queue .. webhook)
+  for i = 1, #known, 2 do
+    if string.find(known[i], '^%d+$') then last = math.max(last, tonumber(string.match(known[i + 1], '^%d+'))) end
+  end
+  return last
+end
+
 local function open_partition(queue, partition)
   local opened = queue.partitions[partition]
   if opened then return opened end
@@ -28,7 +37,7 @@ local function open_partition(queue, partition)
   local last, entries, bytes = string.match(known, '^(%d+) (%d+) (%d+)$')
   if not last then
     local newest = call('XREVRANGE', stream_of(queue.webhook, partition), '+', '-', 'COUNT', 1)[1]
-    last, entries, bytes = newest and string.match(newest[1], '^%d+') or 0, 0, 0
+    last, entries, bytes = newest and string.match(newest[1], '^%d+') or last_of_all(queue.webhook), 0, 0
   end
   opened = { last = tonumber(last), entries = tonumber(entries), bytes = tonumber(bytes) }
   queue.partitions[partition] = opened
