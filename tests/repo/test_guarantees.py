@@ -8,12 +8,15 @@ import pytest
 
 from tests.load.delivery.faults import KINDS
 from tests.load.delivery.table import HEADER
+from tests.load.notify import faults as notify_faults
+from tests.load.notify import table as notify_table
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs/explanation/guarantees.md").read_text(encoding="utf-8")
 CONFIGURATION = (ROOT / "docs/reference/configuration.md").read_text(encoding="utf-8")
 THREATS = PAGE.partition("\n## Threat model\n")[2].partition("\n## ")[0]
 DELIVERIES = PAGE.partition("\n## Delivery under each fault\n")[2].partition("\n## ")[0]
+NOTIFICATIONS = PAGE.partition("\n## Notifications under each fault\n")[2].partition("\n## ")[0]
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in THREATS.splitlines()
@@ -59,3 +62,14 @@ def test_each_kind_of_fault_has_a_row_without_a_loss() -> None:
 
     assert list(counts)[2:] == [kind.name for kind in KINDS]
     assert {counts[kind.name][column] for kind in KINDS for column in wrong} == {"0"}
+
+
+def test_each_fault_during_notifications_has_a_row_without_a_loss() -> None:
+    header = notify_table.HEADER
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in NOTIFICATIONS.splitlines()]
+    counts = {row[0]: dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)}
+
+    assert list(counts)[2:] == [kind.name for kind in notify_faults.KINDS]
+    assert {counts[kind.name][column] for kind in notify_faults.KINDS for column in notify_table.WRONG} == {
+        "0"
+    }

@@ -65,7 +65,5 @@ webhook verifies each request and takes 5 ms for an answer.
 
 {lines}
 
-While Sentinel exchanges a primary that works, the former one accepts writes for some seconds. What is delivered and
-removed there meanwhile is still in the queue of the new one, and is delivered again. Each replica also has to end with
-status 0 and without an error in its log.
+Each replica also has to end with status 0 and without an error in its log.
 """
