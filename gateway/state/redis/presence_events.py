@@ -13,6 +13,7 @@ Redis lost is recorded again:
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from itertools import islice
@@ -63,7 +64,8 @@ class PresenceRecording:
         self._commands = commands
         self._loop = asyncio.get_running_loop()
         self.rules = ""
-        self._users: dict[str, _Remembered] = {}
+        # Not a dict: finding the first item of one walks over all items that were removed before it, each time.
+        self._users: OrderedDict[str, _Remembered] = OrderedDict()
         """The one that changed last at the end."""
         self._addresses = 0
         self._lost: dict[str, _Remembered] = {}
@@ -80,8 +82,9 @@ class PresenceRecording:
 
     def delivered(self, change: PresenceChange) -> None:
         """Remember that a consumer was notified of a change."""
-        known = self._remember(change.user, frozenset(change.addresses))
-        known.version = max(known.version, change.version)
+        if self.rules:
+            known = self._remember(change.user, frozenset(change.addresses))
+            known.version = max(known.version, change.version)
 
     def mark_lost(self) -> None:
         """Compare everything with Redis, which may have lost it."""
