@@ -135,11 +135,11 @@ class PresenceSetup:
     async def disconnect(self, user: str, sid: str | None = None) -> None:
         await self.state.presence.unregister(sid or f"~{user}")
 
-    async def pass_time(self, seconds: float) -> None:
+    async def pass_time(self, seconds: float, *, step_seconds: float = STEP_SECONDS) -> None:
         """Let time pass in small steps, between which the tasks run."""
         await self.turns()
-        for _ in range(round(seconds / STEP_SECONDS)):
-            self.schedule.advance(STEP_SECONDS)
+        for _ in range(round(seconds / step_seconds)):
+            self.schedule.advance(step_seconds)
             await self.turns()
 
     async def turns(self) -> None:
