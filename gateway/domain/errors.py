@@ -89,6 +89,9 @@ class QueueFull(BrokerUnavailable):
 
     code = "backend_unavailable"
 
+    def __init__(self, message: str, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+
 
 class FreshnessUnknown(BrokerUnavailable):
     """The timestamp does not show that the request is new, so it was not accepted. One signed later will be.

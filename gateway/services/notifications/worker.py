@@ -206,8 +206,7 @@ class PartitionWorker:
         self._is_failing = delivery.outcome is DeliveryOutcome.FAILED
         if delivery.outcome is DeliveryOutcome.ACCEPTED:
             self._tools.count(self._webhook, ACCEPTED, len(batch))
-            await self._finish_removal()
-            self._begin_removal([each.sequence for each in batch])
+            await self._remove([each.sequence for each in batch])
             _drop(waiting, len(batch))
             return True
         if len(batch) > 1:
@@ -253,6 +252,18 @@ class PartitionWorker:
         )
 
     # removal
+
+    async def _remove(self, sequences: Collection[int]) -> None:
+        """Begin to remove what the webhook accepted, once what it accepted before is removed.
+
+        Raises: PartitionLost, BrokerUnavailable, BrokerTimeout; ``_finish_removal`` removes all of it then.
+        """
+        try:
+            await self._finish_removal()
+        except (BrokerUnavailable, BrokerTimeout):
+            self._removed = [*self._removed, *sequences]
+            raise
+        self._begin_removal(sequences)
 
     def _begin_removal(self, sequences: Collection[int]) -> None:
         self._removed = sequences

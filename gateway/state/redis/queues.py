@@ -108,7 +108,7 @@ def _raise_full(answer: list[Any]) -> None:
 
 def queue_full(webhook: str) -> QueueFull:
     """Return the error for a queue that holds as much as it may."""
-    return QueueFull(f"the queue of webhook {webhook} is full", retry_after_seconds=5)
+    return QueueFull(f"the queue of webhook {webhook} is full")
 
 
 class WakeUps:

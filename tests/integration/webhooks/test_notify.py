@@ -706,6 +706,41 @@ async def test_errors_of_the_state_lose_and_reorder_nothing(
     assert sorted(letter.id for letter in await replica.dead()) == sorted(set(ids) - set(good))
 
 
+class LateRemovals:
+    """The queues of a state, of which the first removals fail."""
+
+    def __init__(self, inner: Any, number: int) -> None:
+        self._inner = inner
+        self._left = number
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def remove(self, *arguments: Any) -> None:
+        self._left -= 1
+        if self._left >= 0:
+            raise BrokerUnavailable("no connection")
+        await self._inner.remove(*arguments)
+
+
+@pytest.mark.parametrize("failures", [1, 2, 5])
+async def test_accepted_notification_is_not_sent_again_because_its_removal_failed(
+    state: State, serve: Serve, deliver: MakeDeliverer, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    monkeypatch.setattr("gateway.services.notifications.worker.STATE_PAUSE_SECONDS", 0.01)
+    receiver = Receiver()
+    replica = deliver(
+        webhook((await serve(receiver)).port, partitions=1),
+        queues=LateRemovals(state.webhook_queues, failures),
+    )
+
+    ids = await replica.queue(["alice"], 10)
+    await receiver.gets(ids)
+    await replica.empties()
+
+    assert receiver.ids == ids
+
+
 class FailingPartitions(FailingQueues):
     """The partitions of a state, of which each call fails at random."""
 
