@@ -189,8 +189,8 @@ async def test_full_queue_rejects_the_batch_and_uses_nothing_up(make_state: Make
 
     with pytest.raises(QueueFull) as rejection:
         await state.broker.append_all([sent], key, notifications=given)
-    assert rejection.value.retry_after_seconds == 5
 
+    assert rejection.value.retry_after_seconds == 5
     assert rejection.value.code == "backend_unavailable"
     assert await newest_position(state.broker) == before
     assert await history(state) == []

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from gateway.domain.errors import BrokerUnavailable, QueueFull
 from gateway.domain.notifications import (
@@ -346,3 +347,21 @@ async def test_notification_that_has_the_sequence_of_another_one_after_a_failove
         assert [each.id for each in await read(a, was.partition)] == [other.id]
         await a.state.webhook_queues.remove(WORK, was.partition, [queued.sequence])
         assert await read(a, was.partition) == ()
+
+
+async def test_read_copies_little_more_than_its_page(server: RedisServer) -> None:
+    async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a], Redis.from_url(server.url) as redis:
+        await step(a)
+        partition = partition_of("ann", PARTITIONS)
+        for _ in range(20):
+            await notify(a, notification(size=300_000))
+
+        async with redis.monitor() as monitor:
+            page = await a.state.webhook_queues.read(WORK, partition, max_entries=200, max_bytes=256 * 1024)
+            server.execute("ECHO", "the end")
+            commands: list[str] = []
+            while not commands or not commands[-1].startswith("ECHO"):
+                commands.append((await monitor.next_command())["command"])
+
+    assert len(page.notifications) == 1
+    assert [each.rpartition(" ")[2] for each in commands if each.startswith("XRANGE")] == ["1"]

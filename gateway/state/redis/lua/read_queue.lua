@@ -6,9 +6,9 @@ local most, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
 if not owns(webhook, partition, ARGV[4]) then return { 'LOST' } end
 
 local key, page, bytes, start = stream_of(webhook, partition), {}, 0, '-'
-local is_full = false
-while not is_full and #page < 2 * most do
-  local part = call('XRANGE', key, start, '+', 'COUNT', math.min(16, most - #page / 2))
+local is_full, number = false, 1
+while not is_full and #page < 2 * most and bytes < most_bytes do
+  local part = call('XRANGE', key, start, '+', 'COUNT', math.min(number, most - #page / 2))
   if #part == 0 then break end
   for _, item in ipairs(part) do
     local record = item[2][2]
@@ -21,6 +21,9 @@ while not is_full and #page < 2 * most do
     page[#page + 1] = record
     start = '(' .. item[1]
   end
+  -- As many as fit if they are like those before, and not many more at once: copying large ones takes time.
+  local fitting = math.floor((most_bytes - bytes) / (2 * bytes / #page))
+  number = math.max(1, math.min(2 * number, 16, fitting))
 end
 
 local failures = ''
