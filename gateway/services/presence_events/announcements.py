@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -18,7 +18,7 @@ from gateway.domain.presence import PresenceChange, PresenceConsumer
 from gateway.domain.rate_limit import Rate
 from gateway.interfaces import Broker, Clock, PresenceEvents, RateLimits, Schedule, sleep
 from gateway.services.presence_events.webhook import id_of_user
-from gateway.services.shared_work import FAILURE_SECONDS, batches_of
+from gateway.services.shared_work import FAILURE_SECONDS
 
 EVERYONE_PER_SECOND: Final = 20
 """Announcements to everyone in a namespace, of all replicas."""
@@ -30,6 +30,8 @@ HELD_SECONDS: Final = 5.0
 MAX_ANNOUNCED: Final = 10_000
 """Users of whom it is remembered which version was announced to rooms."""
 PAGE: Final = 200
+MAX_BATCH_ROOMS: Final = 256
+"""Rooms of the announcements that are appended at once, so that other requests to the state do not wait for long."""
 _CONSUMER: Final = PresenceConsumer.CLIENTS
 
 log = structlog.get_logger(__name__)
@@ -138,8 +140,8 @@ class Announcer:
             for message in messages
             if not _is_for_everyone(message) and self._announced.get(change.user, 0) < change.version
         ]
-        for batch in batches_of(due, MAX_BATCH):
-            await self._broker.append_all([message for _, message in batch])
+        for batch in batches_of_messages([message for _, message in due]):
+            await self._broker.append_all(batch)
         for change, _ in due:
             self._announced[change.user] = change.version
             self._announced.move_to_end(change.user)
@@ -225,6 +227,20 @@ class Announcer:
         if not held.messages and self._held.get(held.change.user) is held:
             del self._held[held.change.user]
             await self._record([held.change])
+
+
+def batches_of_messages(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Return messages to rooms in parts that may be appended at once."""
+    batch: list[Message] = []
+    rooms = 0
+    for message in messages:
+        if batch and (len(batch) == MAX_BATCH or rooms + len(message.rooms) > MAX_BATCH_ROOMS):
+            yield batch
+            batch, rooms = [], 0
+        batch.append(message)
+        rooms += len(message.rooms)
+    if batch:
+        yield batch
 
 
 def _is_for_everyone(message: Message) -> bool:

@@ -25,6 +25,8 @@ from gateway.interfaces import Clock, PresenceEvents, Webhooks
 ONLINE, OFFLINE = "user.online", "user.offline"
 PAGE: Final = 200
 """Changes that are read at once: a shared state does nothing else meanwhile."""
+READ_AGAIN_SECONDS: Final = 1.0
+"""Changes that were read so long ago are read again before the next request: newer ones may have taken their place."""
 MAX_BESIDE_SUCCESS: Final = 3
 """A change that failed so often while the webhook accepted others is set aside."""
 MAX_REMEMBERED: Final = 10_000
@@ -157,10 +159,13 @@ class WebhookNotifier:
 
     async def _send_all(self, webhook: str, partition: int, changes: Sequence[PresenceChange]) -> None:
         try:
+            read_again_at = self._clock.monotonic() + READ_AGAIN_SECONDS
             waiting = deque(await self._unsent(changes))
             while waiting and self._may_send(webhook, partition):
                 batch = self._next_batch(webhook, partition, waiting)
                 if not await self._send(webhook, partition, batch):
+                    return
+                if self._clock.monotonic() >= read_again_at:
                     return
         except (BrokerUnavailable, BrokerTimeout) as error:
             # What was accepted is remembered and recorded with the next attempt.

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from gateway.domain.errors import BrokerTimeout
 from gateway.domain.event_catalogue import Announcement, Glob, Target, TargetKind
+from gateway.domain.messages import MAX_BATCH, Message
 from gateway.domain.notifications import PRESENCE_PARTITIONS, partition_of
 from gateway.domain.presence import PresenceChange, PresenceConsumer
 from gateway.domain.templates import ObjectTemplate, Reference
 from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent
 from gateway.services.presence_events import announcements
+from gateway.services.presence_events.announcements import MAX_BATCH_ROOMS, batches_of_messages
 from gateway.services.presence_events.webhook import id_of_user, webhook_event
 from tests.unit.services.presence_setup import ACCEPTED, FAILED, REJECTED, PresenceSetup
 
@@ -28,6 +30,9 @@ DATA = (ObjectTemplate((("user", Reference("user")),)),)
 TO_EVERYONE = Announcement(True, "/", (Target(TargetKind.EVERYONE),), "user:online", DATA)
 TO_ROOMS = Announcement(True, "/", (Target(TargetKind.OWN_ROOMS, glob=Glob("org:*")),), "user:online", DATA)
 OFFLINE_TO_ROOMS = replace(TO_ROOMS, when_online=False, event="user:offline")
+USERS_OF_ONE_PARTITION = [
+    user for user in map(str, range(100)) if partition_of(user, PRESENCE_PARTITIONS) == 0
+][:2]
 ALL_ONLINE = Announcement(True, "/", (Target(TargetKind.EVERYONE),), "all:online", DATA)
 
 
@@ -276,7 +281,42 @@ async def test_reload_tries_a_webhook_that_failed_at_once(presence: PresenceSetu
     assert len(presence.notified()) == 1
 
 
+async def test_change_that_a_newer_one_replaced_while_the_webhook_was_slow_is_not_sent(
+    presence: PresenceSetup,
+) -> None:
+    presence.configure(offline_after_seconds=0.5)
+    first, second = USERS_OF_ONE_PARTITION
+    presence.webhooks.gate.clear()
+    await presence.connect(first)
+    await presence.connect(second)
+    await presence.pass_time(0.5)
+    await presence.disconnect(second)
+    await presence.pass_time(2.0)
+
+    presence.webhooks.gate.set()
+    await presence.pass_time(1.0)
+
+    assert [kind for kind, _, _ in presence.notified(first)] == ["user.online"]
+    assert [kind for kind, _, _ in presence.notified(second)] == ["user.offline"]
+
+
 # clients
+
+
+@given(st.lists(st.integers(1, 300), max_size=300))
+def test_announcements_are_appended_in_order_and_few_rooms_at_once(rooms: list[int]) -> None:
+    messages = [
+        Message(str(number), "/", tuple(f"r{room}" for room in range(of_message)), "user:online", ())
+        for number, of_message in enumerate(rooms)
+    ]
+
+    batches = list(batches_of_messages(messages))
+
+    assert [message for batch in batches for message in batch] == messages
+    assert all(0 < len(batch) <= MAX_BATCH for batch in batches)
+    assert all(
+        len(batch) == 1 or sum(len(each.rooms) for each in batch) <= MAX_BATCH_ROOMS for batch in batches
+    )
 
 
 async def test_rooms_of_a_user_get_the_announcements(presence: PresenceSetup) -> None:
