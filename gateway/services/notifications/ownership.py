@@ -171,6 +171,8 @@ class Notifications:
             self._owned[name] = OwnedPartitions(name, self._tools)
         claimed = [name for name in wanted if name not in self._ending]
         await asyncio.gather(*[self._owned[name].claim(webhooks[name].partitions) for name in claimed])
+        if self._is_stopping:
+            return
         for name in claimed:
             if name in self._known and self._known[name] != webhooks[name]:
                 self._owned[name].retry_now()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
-from gateway.domain.notifications import DeadReason, QueuePage, partition_of
+from gateway.domain.notifications import DeadReason, PartitionClaim, QueuePage, partition_of
 from gateway.domain.webhooks import Webhook, decode_secret
 from gateway.interfaces import Partitions, State
 from gateway.services.notifications import RetryRules
@@ -499,6 +499,40 @@ async def test_stop_waits_for_a_bounded_time(deliver: MakeDeliverer, serve: Serv
     await replica.stop(finish_seconds=0.2)
 
     assert time.monotonic() - begins < 3
+
+
+class SlowClaims:
+    """The partitions of a state, whose claims wait while ``passes`` is not set."""
+
+    def __init__(self, inner: Partitions) -> None:
+        self._inner = inner
+        self.passes = asyncio.Event()
+        self.passes.set()
+        self.waiting = asyncio.Event()
+        self.release, self.leave, self.holds_lease = inner.release, inner.leave, inner.holds_lease
+
+    async def claim(self, work: str, partitions: int) -> PartitionClaim:
+        if not self.passes.is_set():
+            self.waiting.set()
+        await self.passes.wait()
+        return await self._inner.claim(work, partitions)
+
+
+async def test_stop_during_a_claim_after_a_reload_ends_the_work(state: State, serve: Serve) -> None:
+    server = await serve(Receiver())
+    partitions = SlowClaims(state.partitions)
+    replica = Deliverer(state, [webhook(server.port)], partitions=partitions)
+    await await_until(
+        lambda: counted(replica.metrics, "webhook_partitions").get("app", 0) == 16, "its workers run"
+    )
+    partitions.passes.clear()
+    replica.reload(webhook(server.port, secrets=(NEW_SECRET,)))
+    await partitions.waiting.wait()
+
+    await replica.notifications.stop(finish_seconds=0)
+    partitions.passes.set()
+
+    await replica.stop()
 
 
 async def test_reload_with_another_url_or_secret_delivers_on_at_once(
