@@ -99,8 +99,12 @@ class CrowdClient(Client):
             self._crowd.events[name] += 1
             if self.number == 0:
                 self._crowd.times.append((name, time.monotonic()))
-        else:
+            return
+        try:
             super()._handle_packet(data, start, stop)
+        except OSError:  # the gateway disconnected the client, which read too slowly
+            if self.socket.fileno() >= 0:
+                self._on_disconnect()
 
 
 class Crowd:

@@ -18,13 +18,15 @@ PER_SECOND: Final = 20
 """Announcements to everyone in each second, at most."""
 EVERY_SECONDS: Final = 1.0
 """Between two lists, at least."""
+MAX_LISTED: Final = 100
+"""Of the list: 1 000 entries to 10 000 connections would be 600 MB in each second, more than the clients can read."""
 CHANGES_PER_SECOND: Final = 60.0
 LAG_SECONDS: Final = 0.05
 CATALOGUE: Final = f"""
 version: 1
 namespaces:
   /:
-    online_users: {{event: onlineUsers, each: {{socketId: $sid, userId: $sub}}, every_seconds: {EVERY_SECONDS}}}
+    online_users: {{event: onlineUsers, each: {{userId: $sub}}, every_seconds: {EVERY_SECONDS}, max: {MAX_LISTED}}}
 presence:
   offline_after_seconds: 1
   announce:
