@@ -1,4 +1,7 @@
-"""Notify the webhook of a backend of changes of presence, one request at a time for each partition."""
+"""Notify the webhook of a backend of changes of presence, one request at a time for each partition.
+
+Partitions share requests while the webhook takes several events in one.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ import base64
 import hashlib
 import json
 import re
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import Final, TypeVar
 
 import structlog
@@ -34,6 +36,7 @@ MAX_REMEMBERED: Final = 10_000
 _CONSUMER: Final = PresenceConsumer.WEBHOOK
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _DIGEST_CHARACTERS: Final = 43
+_quote: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 T = TypeVar("T")
 
@@ -130,26 +133,25 @@ class WebhookNotifier:
         free = [
             each for each in partitions if each not in self._tasks and self._retry_at.get(each, now) <= now
         ]
-        if not free or self.webhook is None or self.is_closing:
+        webhook = self.webhook
+        if not free or webhook is None or self.is_closing:
             return 0
         changes = await self._events.undelivered(_CONSUMER, free, limit=PAGE)
-        if len(changes) == PAGE:
+        is_full = len(changes) == PAGE
+        if is_full:
             self.wake.set()  # Partitions without a change among these are read next.
-        # Stable: the oldest change of a partition stays in front.
-        ordered = sorted(changes, key=lambda each: each.partition)
-        for partition, of_partition in groupby(ordered, key=lambda each: each.partition):
-            if partition not in self._tasks:
-                page = list(of_partition)
-                work = self._send_all(self.webhook, partition, page)
-                task = tasks.create_task(work, name=f"presence webhook {partition}")
-                self._tasks[partition] = task
-                task.add_done_callback(partial(self._on_done, partition, len(page)))
+        for part in self._parts(webhook, changes):
+            of = frozenset(each.partition for each in part)
+            name = f"presence webhook {' '.join(map(str, sorted(of)))}"
+            task = tasks.create_task(self._send_all(webhook, part), name=name)
+            self._tasks.update(dict.fromkeys(of, task))
+            task.add_done_callback(partial(self._on_done, of, is_full))
         return len(changes)
 
     async def finish(self, *, seconds: float) -> None:
         """Begin no request any more, and wait for those under way; cancel them after some seconds."""
         self.is_closing = True
-        under_way = list(self._tasks.values())
+        under_way = set(self._tasks.values())
         if under_way:
             _, late = await asyncio.wait(under_way, timeout=seconds)
             for task in late:
@@ -157,55 +159,85 @@ class WebhookNotifier:
             if late:
                 await asyncio.wait(late)
 
-    async def _send_all(self, webhook: str, partition: int, changes: Sequence[PresenceChange]) -> None:
+    def _parts(self, webhook: str, changes: Sequence[PresenceChange]) -> Iterator[Sequence[PresenceChange]]:
+        """Return the changes in parts, whose requests are sent beside each other: each partition is in one of them.
+
+        Partitions share a part as long as it fits into one request. One with a change that may be at fault is alone.
+        """
+        size = self._batch(webhook)
+        pages: dict[int, list[PresenceChange]] = {}
+        for change in changes:
+            pages.setdefault(change.partition, []).append(change)
+        together: list[PresenceChange] = []
+        for partition, page in pages.items():
+            if size == 1 or self._is_in_trouble(partition, page):
+                yield page
+                continue
+            if together and len(together) + len(page) > size:
+                yield together
+                together = []
+            together = together + page
+        if together:
+            yield together
+
+    def _is_in_trouble(self, partition: int, page: Sequence[PresenceChange]) -> bool:
+        return (
+            partition in self._failures
+            or self._one_by_one.get(partition, 0) > 0
+            or any(each.user in self._troubles for each in page)
+        )
+
+    async def _send_all(self, webhook: str, changes: Sequence[PresenceChange]) -> None:
         try:
             read_again_at = self._clock.monotonic() + READ_AGAIN_SECONDS
             waiting = deque(await self._unsent(changes))
-            while waiting and self._may_send(webhook, partition):
-                batch = self._next_batch(webhook, partition, waiting)
-                if not await self._send(webhook, partition, batch):
+            while waiting and self._may_send(webhook, waiting):
+                if not await self._send(webhook, self._next_batch(webhook, waiting)):
                     return
                 if self._clock.monotonic() >= read_again_at:
                     return
+        except CallDropped:
+            pass  # The owner of the partition sends it.
         except (BrokerUnavailable, BrokerTimeout) as error:
             # What was accepted is remembered and recorded with the next attempt.
             log.warning("presence.record_failed", webhook=webhook, reason=error.message)
-            self._retry_at[partition] = self._clock.monotonic() + self._retry_seconds(1, None)
+            pause = self._retry_seconds(1, None)
+            for partition in _partitions_of(changes):
+                self._retry_at[partition] = self._clock.monotonic() + pause
 
-    def _on_done(self, partition: int, sent: int, _task: asyncio.Task[None]) -> None:
-        del self._tasks[partition]
-        if sent >= PAGE:
+    def _on_done(self, partitions: frozenset[int], is_full: bool, _task: asyncio.Task[None]) -> None:
+        for partition in partitions:
+            del self._tasks[partition]
+        if is_full or any(self._one_by_one.get(each, 0) for each in partitions):
             # Otherwise the next read comes soon, and finds more changes for one request than a read at once.
             self.wake.set()
 
-    async def _send(self, webhook: str, partition: int, changes: Sequence[PresenceChange]) -> bool:
-        """Send one request; return whether the next one of the partition may follow.
+    async def _send(self, webhook: str, changes: Sequence[PresenceChange]) -> bool:
+        """Send one request; return whether the next one of its partitions may follow.
 
-        Raises: BrokerUnavailable, BrokerTimeout.
+        Raises: BrokerUnavailable, BrokerTimeout; CallDropped if it was not sent, because this replica has lost a
+        partition, or stops, while it waited for others of the webhook.
         """
-        events = [webhook_event(each) for each in changes]
-        is_wanted = partial(self._may_send, webhook, partition)
-        try:
-            delivery = await self._webhooks.deliver(webhook, events, is_wanted=is_wanted)
-        except CallDropped:
-            return False
+        delivery = await self._webhooks.deliver(
+            webhook,
+            [webhook_event(each) for each in changes],
+            is_wanted=lambda: self._may_send(webhook, changes),
+        )
         if delivery.outcome is DeliveryOutcome.ACCEPTED:
-            self._failures.pop(partition, None)
+            for partition in _partitions_of(changes):
+                self._failures.pop(partition, None)
             self._accepted_requests += 1
             self._on_notified(_CONSUMER, changes)
             await self._record(changes)
             return True
         if len(changes) == 1:
             return await self._send_again(webhook, changes[0], delivery)
-        # The webhook does not show which change is at fault, if one is.
-        self._one_by_one[partition] = len(changes)
-        if delivery.outcome is DeliveryOutcome.FAILED:
-            self._pause(partition, delivery)
-            return False
-        for change in changes:
-            if not self._may_send(webhook, partition) or not await self._send(webhook, partition, [change]):
-                return False
-        return True
+        # The webhook does not show which change is at fault, if one is: each partition sends its own ones alone.
+        for partition, number in Counter(each.partition for each in changes).items():
+            self._one_by_one[partition] = number
+            if delivery.outcome is DeliveryOutcome.FAILED:
+                self._pause(partition, delivery)
+        return False
 
     async def _send_again(self, webhook: str, change: PresenceChange, delivery: Delivery) -> bool:
         """Let a change that was sent alone wait; return whether the next one of its partition may follow.
@@ -228,23 +260,30 @@ class WebhookNotifier:
         pause = self._retry_seconds(failures, delivery.retry_after_seconds)
         self._retry_at[partition] = self._clock.monotonic() + pause
 
-    def _next_batch(
-        self, webhook: str, partition: int, waiting: deque[PresenceChange]
-    ) -> list[PresenceChange]:
+    def _next_batch(self, webhook: str, waiting: deque[PresenceChange]) -> list[PresenceChange]:
         """Take the changes of the next request: those that may be at fault alone."""
         batch = [waiting.popleft()]
+        partition = batch[0].partition
         one_by_one = self._one_by_one.get(partition, 0)
         if one_by_one:
             self._one_by_one[partition] = one_by_one - 1
             return batch
-        configured = self._webhooks.configured().get(webhook)
-        size = 1 if configured is None or batch[0].user in self._troubles else configured.batch
+        size = 1 if batch[0].user in self._troubles else self._batch(webhook)
         while waiting and len(batch) < size and waiting[0].user not in self._troubles:
             batch.append(waiting.popleft())
         return batch
 
-    def _may_send(self, webhook: str, partition: int) -> bool:
-        return not self.is_closing and webhook == self.webhook and partition in self._owned()
+    def _batch(self, webhook: str) -> int:
+        configured = self._webhooks.configured().get(webhook)
+        return 1 if configured is None else configured.batch
+
+    def _may_send(self, webhook: str, changes: Iterable[PresenceChange]) -> bool:
+        owned = self._owned()
+        return (
+            not self.is_closing
+            and webhook == self.webhook
+            and all(each.partition in owned for each in changes)
+        )
 
     async def _unsent(self, changes: Sequence[PresenceChange]) -> list[PresenceChange]:
         """Record the changes that the webhook accepted before, and return the others.
@@ -290,20 +329,20 @@ class WebhookNotifier:
         await self._events.postpone(_CONSUMER, [change], seconds=pause)
 
 
+def _partitions_of(changes: Iterable[PresenceChange]) -> set[int]:
+    return {each.partition for each in changes}
+
+
 def webhook_event(change: PresenceChange) -> WebhookEvent:
     """Return a change as a webhook gets it."""
-    data = {
-        "user": change.user,
-        "version": change.version,
-        "since": iso_timestamp(change.since),
-        "connections": change.connections,
-    }
-    return WebhookEvent(
-        f"p-{id_of_user(change.user)}-{change.version}",
-        ONLINE if change.is_online else OFFLINE,
-        change.since,
-        json.dumps(data, separators=(",", ":"), ensure_ascii=False),
+    # Put together by hand, because each connection makes two of them: json.dumps takes more than twice as long.
+    since = iso_timestamp(change.since)
+    data = (
+        f'{{"user":{_quote(change.user)},"version":{change.version},'
+        f'"since":"{since}","connections":{change.connections}}}'
     )
+    kind = ONLINE if change.is_online else OFFLINE
+    return WebhookEvent(f"p-{id_of_user(change.user)}-{change.version}", kind, change.since, data)
 
 
 def id_of_user(user: str) -> str:

@@ -59,6 +59,10 @@ class Receiver(WebhookServer):
         """Return the types of the accepted changes of a user, in order."""
         return [kind for kind, _ in self.accepted[user]]
 
+    def distinct_states(self, user: str) -> list[str]:
+        """Return the same without repeats of one version: a replica that is killed may not record the last request."""
+        return [kind for kind, _ in dict.fromkeys(self.accepted[user])]
+
     def users(self, kind: str) -> set[str]:
         """Return the users whose newest accepted change is of a type."""
         return {user for user, changes in list(self.accepted.items()) if changes and changes[-1][0] == kind}

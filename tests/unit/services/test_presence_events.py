@@ -142,7 +142,75 @@ async def test_batch_of_the_webhook_is_sent_in_one_request(presence: PresenceSet
     await presence.pass_time(2.0)
 
     assert sorted(user for _, user, _ in presence.notified()) == sorted(users)
-    assert len(presence.webhooks.requests) == 16
+    assert 4 <= len(presence.webhooks.requests) <= 6
+
+
+async def test_few_changes_of_all_partitions_share_one_request(presence: PresenceSetup) -> None:
+    presence.webhooks.webhook = replace(presence.webhooks.webhook, batch=100)
+    presence.configure(offline_after_seconds=0.5)
+    await presence.pass_time(1.0)
+    users = [f"user-{number}" for number in range(60)]
+    for user in users:
+        await presence.connect(user)
+    await presence.pass_time(1.0)
+    for user in users:
+        await presence.disconnect(user)
+    await presence.pass_time(2.0)
+
+    online, offline = presence.webhooks.requests
+    assert {partition_of(user, PRESENCE_PARTITIONS) for user in users} == set(range(PRESENCE_PARTITIONS))
+    assert {event.type for event in online} == {"user.online"}
+    assert {event.type for event in offline} == {"user.offline"}
+    assert len(online) == len(offline) == 60
+
+
+async def test_partition_with_a_request_under_way_is_part_of_no_other_request(
+    presence: PresenceSetup,
+) -> None:
+    presence.webhooks.webhook = replace(presence.webhooks.webhook, batch=100)
+    presence.configure(offline_after_seconds=0.5)
+    presence.webhooks.gate.clear()
+    await presence.connect("ann")
+    await presence.pass_time(1.0)
+    for number in range(60):
+        await presence.connect(f"user-{number}")
+    await presence.disconnect("ann")
+    await presence.pass_time(2.0)
+
+    first, second = presence.webhooks.requests
+    busy = partition_of("ann", PRESENCE_PARTITIONS)
+    sent = {partition_of(json.loads(event.data)["user"], PRESENCE_PARTITIONS) for event in second}
+    assert len(first) == 1
+    assert sent == set(range(PRESENCE_PARTITIONS)) - {busy}
+    presence.webhooks.gate.set()
+    await presence.pass_time(1.0)
+    assert [kind for kind, _, _ in presence.notified("ann")] == ["user.online", "user.offline"]
+    assert len(presence.notified()) == 62
+
+
+async def test_changes_of_a_request_that_failed_wait_and_others_do_not(presence: PresenceSetup) -> None:
+    presence.webhooks.webhook = replace(presence.webhooks.webhook, batch=100)
+    presence.configure()
+    await presence.pass_time(1.0)
+    retry_later = Delivery(DeliveryOutcome.FAILED, 503, 20.0)
+    presence.webhooks.answer = lambda _: retry_later
+    first = ["ann", "bob", "eve"]
+    for user in first:
+        await presence.connect(user)
+    await presence.pass_time(1.0)
+    assert len(presence.webhooks.requests) == 1
+    presence.webhooks.answer = lambda _: ACCEPTED
+    users = [f"user-{number}" for number in range(60)]
+    for user in users:
+        await presence.connect(user)
+
+    await presence.pass_time(5.0)
+
+    waiting = {partition_of(user, PRESENCE_PARTITIONS) for user in first}
+    others = {user for user in users if partition_of(user, PRESENCE_PARTITIONS) not in waiting}
+    assert {user for _, user, _ in presence.notified()} == others
+    await presence.pass_time(20.0)
+    assert {user for _, user, _ in presence.notified()} == {*first, *users}
 
 
 async def test_each_partition_has_one_request_at_a_time(presence: PresenceSetup) -> None:
