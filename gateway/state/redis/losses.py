@@ -158,6 +158,7 @@ class Losses:
             "append",
             *("", "", *NO_DEDUP_KEY),  # no revocation, no dedup key
             self._commands.branch,
+            "",  # no notifications
             *(marker.id, record, "0", 0, len(record), "", "1"),
             len(self._addresses),
             *self._addresses,
