@@ -37,6 +37,8 @@ NOTHING: Final = "version: 1\n"
 PRESENCE: Final = "version: 1\npresence: {{offline_after_seconds: {seconds}, notify: app}}\n"
 LONG_SECONDS, SHORT_SECONDS = 600, 1
 """Of ``offline_after_seconds``: so that a user who reconnects was online all the time, or was offline in between."""
+LATER_SECONDS: Final = SHORT_SECONDS + 2.0
+"""What a step causes later than this does not count to it."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,10 @@ def _connect_and_leave(state: str, catalogue: str, batch: int) -> Figures:
 
 
 def _cost(server: Server, act: Callable[[], object]) -> float:
-    """Return the CPU time in µs of one of STEPS, what happens up to three seconds later included."""
+    """Return the CPU time in µs of one of STEPS, what happens up to LATER_SECONDS later included."""
     before = server.idle_cpu_seconds()
     act()
-    time.sleep(SHORT_SECONDS + 2)
+    time.sleep(LATER_SECONDS)
     return (server.idle_cpu_seconds() - before) / STEPS * 1e6
 
 

@@ -117,7 +117,7 @@ def test_webhook_counts_notifications_and_changes_of_presence() -> None:
 def test_notifications_and_the_cost_of_presence_events_are_measured(
     monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    sizes = {"CLIENTS": 30, "WARM_UP": 30, "NOTIFICATIONS": 60, "STEPS": 30, "ROUNDS": 1}
+    sizes = {"CLIENTS": 30, "WARM_UP": 30, "NOTIFICATIONS": 60, "STEPS": 30, "ROUNDS": 1, "LATER_SECONDS": 0}
     for name, size in sizes.items():
         monkeypatch.setattr(notifications, name, size)
 
