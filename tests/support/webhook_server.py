@@ -15,6 +15,8 @@ SECRET = "whsec_ZXhhbXBsZS1ob29rLXNlY3JldC1vZi0zMi1ieXRlcyE="
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
+    """Connections that wait to be accepted: replicas open dozens at once, and the kernel drops what is beyond it."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report every error but that of a gateway that a test killed."""
