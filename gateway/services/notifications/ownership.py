@@ -17,8 +17,8 @@ from gateway.interfaces import Clock, Partitions, Schedule, WebhookQueues, Webho
 from gateway.metrics import MetricFactory
 from gateway.services.notifications.retries import RetryRules
 from gateway.services.notifications.worker import ACCEPTED, PartitionWorker, WorkerTools
+from gateway.services.shared_work import CLAIM_SECONDS
 
-CLAIM_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 30.0
 """How often the queues of webhooks are looked at that the event catalogue does not notify: they may hold something
 that was queued before a reload, or that was replayed."""

@@ -241,10 +241,10 @@ def flap_while_down(*, count: int, times: int, offline_after_seconds: float) -> 
         online = set(everyone)
         for _ in range(times):
             leaving = {user for user in online if dice.random() < 0.5}
-            coming = {user for user in set(everyone) - online if dice.random() < 0.5}
+            connecting = {user for user in set(everyone) - online if dice.random() < 0.5}
             at.pages.close(leaving)
-            at.pages.load(coming, dice.choice(at.replicas))
-            online = online - leaving | coming
+            at.pages.load(connecting, dice.choice(at.replicas))
+            online = online - leaving | connecting
             time.sleep(offline_after_seconds * 1.5)  # so that leaving is a change
         at.receiver.accept()
         at.wait_until_known(online, set(everyone) - online, seconds=RIGHT_SECONDS)
