@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 from tests.support.waiter import TIMEOUT_SECONDS
+
+BACKLOG = 100
 
 
 class TcpProxy:
@@ -26,7 +29,8 @@ class TcpProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._directions: set[asyncio.Task[None]] = set()
         self._is_broken = False
         self._passes = _open_gate()
         self._answers_pass = _open_gate()
@@ -148,56 +152,72 @@ class TcpProxy:
         self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self._own_port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        await self._stopped.wait()
-        server.close()
+        # Not ``start_server``: a connection that it accepts in the turn in which it is closed is never closed.
+        with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
+            listener.setblocking(False)
+            self._own_port = listener.getsockname()[1]
+            self._loop.add_reader(listener, self._accept, listener)
+            self._started.set()
+            await self._stopped.wait()
+            self._loop.remove_reader(listener)
         self._break()
-        for task in self._tasks:
+        for task in self._directions:
             task.cancel()
-        # Connections that were accepted last are aborted by ``_accept``, each in a task of the server that may begin
-        # late on a busy machine. Aborted sockets are closed in the next turn.
-        for _ in range(5):
-            await asyncio.sleep(0.01)
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            if tasks:
-                await asyncio.wait(tasks, timeout=TIMEOUT_SECONDS)
+        while self._connections:
+            done, _ = await asyncio.wait(self._connections, timeout=TIMEOUT_SECONDS)
+            assert done, self._connections
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            accepted, _ = listener.accept()
+            task = self._loop.create_task(self._pass(accepted))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
 
     def _break(self) -> None:
         self._is_broken = True
         for writer in list(self._writers):
             writer.transport.abort()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._is_broken:
-            writer.transport.abort()
-            return
+    async def _pass(self, accepted: socket.socket) -> None:
+        """Pass the bytes of a connection until it ends; return once its sockets are closed."""
+        reader, writer = await asyncio.open_connection(sock=accepted)
+        async with AsyncExitStack() as ends:
+            await ends.enter_async_context(self._registered(writer))
+            if self._is_broken:
+                return
+            try:
+                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError:
+                return
+            await ends.enter_async_context(self._registered(server_writer))
+            if self._is_broken:
+                return
+            subscribed = asyncio.Event()
+            directions = {
+                asyncio.create_task(self._pass_commands(reader, server_writer, subscribed)),
+                asyncio.create_task(self._pass_answers(server_reader, writer, subscribed)),
+            }
+            self._directions |= directions
+            await asyncio.wait(directions)
+            self._directions -= directions
+
+    @asynccontextmanager
+    async def _registered(self, writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+        """Let ``_break`` abort a connection while the context is open; abort it at the end and wait for that."""
         self._writers.add(writer)
         try:
-            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        except OSError:
+            yield
+        finally:
             self._writers.discard(writer)
             writer.transport.abort()
-            return
-        if self._is_broken:
-            writer.transport.abort()
-            server_writer.transport.abort()
-            return
-        self._writers.add(server_writer)
-        subscribed = asyncio.Event()
-        for direction in (
-            self._pass_commands(reader, server_writer, subscribed),
-            self._pass_answers(server_reader, writer, subscribed),
-        ):
-            task = asyncio.create_task(direction)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _pass_commands(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, subscribed: asyncio.Event
     ) -> None:
-        with _Registered(self._writers, target), suppress(OSError):
+        with _aborted_at_end(target), suppress(OSError):
             while data := await source.read(65536):
                 if b"SUBSCRIBE" in data.upper():
                     subscribed.set()
@@ -210,7 +230,7 @@ class TcpProxy:
     async def _pass_answers(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, subscribed: asyncio.Event
     ) -> None:
-        with _Registered(self._writers, target), suppress(OSError):
+        with _aborted_at_end(target), suppress(OSError):
             while data := await source.read(65536):
                 if self._count:
                     self.counted += data.count(self._count)
@@ -228,19 +248,12 @@ class TcpProxy:
         await target.drain()
 
 
-class _Registered:
-    """Keeps a writer in a set while the context runs, then aborts it."""
-
-    def __init__(self, writers: set[asyncio.StreamWriter], writer: asyncio.StreamWriter) -> None:
-        self._writers = writers
-        self._writer = writer
-
-    def __enter__(self) -> None:
-        self._writers.add(self._writer)
-
-    def __exit__(self, *_: object) -> None:
-        self._writers.discard(self._writer)
-        self._writer.transport.abort()
+@contextmanager
+def _aborted_at_end(writer: asyncio.StreamWriter) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        writer.transport.abort()
 
 
 def _open_gate() -> asyncio.Event:
