@@ -46,7 +46,7 @@ class Replica:
         self.name = name
         self.gaps: list[str] = []
         self.notified_at: list[float] = []
-        """When it reported that messages may be missing: monotonic times."""
+        """When it reported that messages may be missing: wall-clock times."""
         self.reaped: list[str] = []
         self.statuses: list[StateStatus] = []
         self.metrics = MetricFactory()
@@ -65,7 +65,7 @@ class Replica:
 
     def _on_gap(self, code: str) -> None:
         self.gaps.append(code)
-        self.notified_at.append(time.monotonic())
+        self.notified_at.append(time.time())
 
     @property
     def decode_errors(self) -> float:
