@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Coroutine
 from itertools import count
 from typing import Any, Final, TypeVar
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.domain.messages import Address
 from gateway.domain.notifications import PRESENCE_PARTITIONS, partition_of
 from gateway.domain.positions import START
 from gateway.domain.presence import (
@@ -21,6 +24,7 @@ from gateway.domain.presence import (
     PresentConnection,
 )
 from gateway.domain.sessions import RecoverySession
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica
 from tests.support.redis_clock import read_shift_from, shift_clock_offset
 from tests.support.redis_server import RedisServer
@@ -32,6 +36,7 @@ LEASE_SECONDS: Final = 20.0
 STRIDE_SECONDS: Final = 4.0
 """Replicas send heartbeats and sweep at least so often while time passes."""
 USERS: Final = ("ann", "bob", "cid")
+ROOMS: Final = ("red", "green", "blue", "yellow")
 SHIFT: Final = "shift"
 UNKNOWN: Final = b"2"
 X = TypeVar("X")
@@ -54,6 +59,8 @@ class Presence(RuleBasedStateMachine):
         self.replicas: dict[str, Replica] = {}
         self.connections: dict[str, tuple[str, str]] = {}
         """User and replica by sid, of all that are open."""
+        self.rooms: dict[str, str] = {}
+        """The room that a connection joined last, by sid."""
         self.parked: dict[str, str] = {}
         """User by sid, of those that may be resumed."""
         self.seen: dict[str, PresenceChange] = {}
@@ -104,14 +111,14 @@ class Presence(RuleBasedStateMachine):
     async def _register(self, replica: Replica, sid: str, user: str, room: str) -> None:
         connection = PresentConnection(sid, user, "/", replica.name, "websocket", 1000.0)
         await replica.state.presence.register(connection, [room])
-        self.connections[sid] = user, replica.name
+        self.connections[sid], self.rooms[sid] = (user, replica.name), room
 
     # what clients do
 
     @rule(
         user=st.sampled_from(USERS),
         place=st.integers(0, 1),
-        room=st.sampled_from(["red", "green", "blue"]),
+        room=st.sampled_from(ROOMS),
         is_delivered=st.booleans(),
     )
     def connect(self, user: str, place: int, room: str, is_delivered: bool) -> None:
@@ -165,10 +172,19 @@ class Presence(RuleBasedStateMachine):
         self.do(take_over())
 
     @precondition(lambda self: self.connections)
-    @rule(place=st.integers(0, 100), room=st.sampled_from(["red", "yellow"]))
+    @rule(place=st.integers(0, 100), room=st.sampled_from(ROOMS))
     def change_rooms(self, place: int, room: str) -> None:
         sid, _, replica = self.pick(place)
         self.do(replica.state.presence.change_rooms(sid, [room]))
+        self.rooms[sid] = room
+
+    @precondition(lambda self: self.connections)
+    @rule(place=st.integers(0, 100), entry=st.sampled_from([None, "entry"]))
+    def register_again(self, place: int, entry: str | None) -> None:
+        """Register all connections of a replica again, as when the catalogue was changed."""
+        _, _, replica = self.pick(place)
+        here = [sid for sid, (_, name) in self.connections.items() if name == replica.name]
+        self.do(replica.state.presence.register_again(dict.fromkeys(here, entry)))
 
     def pick(self, place: int) -> tuple[str, str, Replica]:
         sid = list(self.connections)[place % len(self.connections)]
@@ -265,6 +281,31 @@ class Presence(RuleBasedStateMachine):
     # what holds
 
     @invariant()
+    def counts_are_those_of_the_connections_that_are_registered(self) -> None:
+        registered: Counter[tuple[str, str]] = Counter()
+        for replica, connections in self.hashes("conns").items():
+            for record in connections.values():
+                registered.update((address, replica) for address in json.loads(record)["at"])
+        counted = {
+            (address, replica): int(number)
+            for address, numbers in self.hashes("room").items()
+            for replica, number in numbers.items()
+        }
+        assert counted == registered
+
+    def hashes(self, family: str) -> dict[str, dict[str, str]]:
+        """Return the hashes of a family of keys, each by what distinguishes its key."""
+        prefix = f"{self.prefix}:{family}:"
+        keys: Any = self.redis.keys(f"{prefix}*")
+        found: dict[str, dict[str, str]] = {}
+        for key in keys:
+            fields: Any = self.redis.hgetall(key)
+            found[key.decode().removeprefix(prefix)] = {
+                field.decode(): value.decode() for field, value in fields.items()
+            }
+        return found
+
+    @invariant()
     def undelivered_are_the_users_whose_newest_version_was_not_delivered(self) -> None:
         if not self.replicas:
             return
@@ -296,10 +337,17 @@ class Presence(RuleBasedStateMachine):
             self.do(self._advance(STRIDE_SECONDS * 8))
             self.deliver(100, is_recorded=True)
         online = {user for user, _ in self.connections.values()}
+        for address, number in self.expected_counts().items():
+            assert self.do(connections_at(self.a.state.broker, address)) == number, address
         assert {user for user, change in self.seen.items() if change.is_online} == online
         assert self.members("undelivered") == self.members("changed") == set()
         assert self.members_of_presence("online") == online
         assert self.members_of_presence("absent") <= {*USERS}
+
+    def expected_counts(self) -> dict[Address, int]:
+        """Return how many connections there are at the namespace and at each room."""
+        of_rooms = Counter(self.rooms[sid] for sid in self.connections)
+        return {at(room): of_rooms[room] for room in ROOMS} | {at(None): len(self.connections)}
 
     def members_of_presence(self, key: str) -> set[str]:
         pipeline = self.redis.pipeline(transaction=False)
