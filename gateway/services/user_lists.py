@@ -29,6 +29,9 @@ from gateway.services.shared_work import CLAIM_SECONDS, FAILURE_SECONDS, SharedW
 
 LOOKS_PER_PERIOD: Final = 4
 """How often the version of a list is read within the time in which it is sent once at most."""
+REPEATED_AFTER_SECONDS: Final = (2.0, 12.0)
+"""When a list is sent again that did not change since. A client gets no volatile message while its connect handshake,
+its upgrade (up to 10 s) or a replay is under way, or between two polls: of the list with itself most miss the first."""
 REGISTERED_AT_ONCE: Final = 50
 REGISTER_PAUSE_SECONDS: Final = 0.05
 """Connections that are registered again after a reload: a thousand a second."""
@@ -37,14 +40,30 @@ _IDLE_SECONDS: Final = 0.25
 
 @dataclass(slots=True)
 class _Sent:
-    """The list that clients of a namespace got last: its version, and when to look for the next one."""
+    """The list that clients of a namespace got last: its version, when to repeat it and when to look for the next."""
 
     version: int = 0
     look_at: float = 0.0
+    repeat_at: tuple[float, ...] = ()
+
+    def is_due(self, version: int, now: float) -> bool:
+        """Whether to send the list with this version, which is 0 if there is none."""
+        return version != 0 and (version != self.version or any(each <= now for each in self.repeat_at))
+
+    def note(self, version: int, now: float) -> None:
+        """Note that the list with this version is sent. One list stands for all repeats that are due."""
+        if version != self.version:
+            self.version = version
+            self.repeat_at = tuple(now + seconds for seconds in REPEATED_AFTER_SECONDS)
+        else:
+            self.repeat_at = tuple(each for each in self.repeat_at if each > now)
 
 
 class UserListSender:
-    """Sends the lists that changed, while this replica owns this work, each at most once in its period."""
+    """Sends the lists that changed, while this replica owns this work, each at most once in its period.
+
+    Each is sent three times at most if it does not change again.
+    """
 
     def __init__(
         self,
@@ -130,12 +149,12 @@ class UserListSender:
             await self._steps.run(namespace, lambda: self._send(namespace, online_users, sent))
 
     async def _send(self, namespace: str, online_users: OnlineUsers, sent: _Sent) -> None:
-        """Send a list if it changed; replicas that own the work one after the other share its rate.
+        """Send a list if it is due; replicas that own the work one after the other share its rate.
 
         Raises: BrokerUnavailable, BrokerTimeout.
         """
         version = await self._lists.version(namespace)
-        if version in {0, sent.version}:
+        if not sent.is_due(version, self._clock.monotonic()):
             sent.look_at = self._clock.monotonic() + online_users.every_seconds / LOOKS_PER_PERIOD
             return
         rate = Rate(1 / online_users.every_seconds, 1)
@@ -149,8 +168,9 @@ class UserListSender:
         arguments = online_users.arguments(user_list)
         message = Message(new_id(), namespace, (), online_users.event, arguments, volatile=True)
         await self._broker.append(message)
-        sent.version = user_list.version
-        sent.look_at = self._clock.monotonic() + online_users.every_seconds
+        now = self._clock.monotonic()
+        sent.note(user_list.version, now)
+        sent.look_at = now + online_users.every_seconds
         self._lists_sent.count((namespace,))
 
     def _pause_seconds(self) -> float:

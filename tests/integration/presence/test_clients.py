@@ -11,8 +11,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import aiohttp
+
 from tests.integration.presence.conftest import LEASE_SECONDS, SLACK_SECONDS, Deployment
-from tests.support.raw_clients import RawSocket
+from tests.support.raw_clients import RawPolling, RawSocket
 
 EVERYONE_PER_SECOND = 20
 JITTER_SECONDS = 0.3
@@ -130,6 +132,46 @@ async def test_list_is_sent_once_a_second_at_most_by_all_replicas_together(deplo
             later - earlier >= 1 - JITTER_SECONDS for earlier, later in pairwise(watcher.at("onlineUsers"))
         )
         await watcher.close()
+
+
+async def test_list_reaches_a_client_that_had_no_poll_or_upgraded_when_it_was_sent(
+    deployment: Deployment,
+) -> None:
+    deployment.start(listed())
+    polling, upgrading = [await _join_by_polling(deployment, user) for user in ("polling", "upgrading")]
+    candidate = await _start_upgrade(deployment, upgrading)
+    watcher = await watch(deployment, "watcher")
+    everyone = {"polling", "upgrading", "watcher"}
+    await deployment.until(lambda: watcher.lists(everyone), "the list was sent")
+
+    await candidate.send_str("5")
+    upgraded = Watcher(RawSocket(candidate))
+    await deployment.until(lambda: upgraded.lists(everyone), "the client that upgraded has it")
+    listed_users: set[str] = set()
+    while listed_users != everyone:
+        for packet in await polling.packets():
+            listed_users = {each["id"] for each in json.loads(packet.removeprefix("42"))[1]}
+
+    for each in (watcher, upgraded):
+        await each.close()
+    await polling.close()
+
+
+async def _join_by_polling(deployment: Deployment, user: str) -> RawPolling:
+    """Connect a user that polls no more once it is connected."""
+    replica = deployment.replicas[0]
+    client = await RawPolling(deployment.http, replica.url).open()
+    await client.join(replica.token(user))
+    return client
+
+
+async def _start_upgrade(deployment: Deployment, client: RawPolling) -> aiohttp.ClientWebSocketResponse:
+    """Open the WebSocket of an upgrade and probe it; the client sends ``5`` to complete the upgrade."""
+    address = client.address.replace("http", "ws", 1).replace("polling", "websocket")
+    socket = await deployment.http.ws_connect(address)
+    await socket.send_str("2probe")
+    assert await socket.receive_str() == "3probe"
+    return socket
 
 
 async def test_list_shows_users_of_a_killed_replica_no_more_and_another_replica_sends_it(
