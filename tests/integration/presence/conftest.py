@@ -24,6 +24,8 @@ from tests.support.webhook_server import SECRET, WebhookServer
 LEASE_SECONDS = 5.0
 SLACK_SECONDS = 5.0
 """For a machine that runs other tests, too."""
+PING_INTERVAL_SECONDS = 600.0
+"""Longer than a test: the sockets of ``Deployment.connect`` are not read, so they would answer no ping."""
 
 
 class Receiver(WebhookServer):
@@ -93,6 +95,7 @@ class Deployment:
             "connect_rate": 2000,
             "drain_seconds": 1,
             "max_connections_per_user": 50,
+            "ping_interval_seconds": PING_INTERVAL_SECONDS,
             "redis_url": self.redis_url,
         }
         if self.redis_url:
