@@ -8,7 +8,9 @@
     signing       the text to sign, its signature and the check of both (pure)
     signature_mistakes  finds the mistake in a bad signature, for developers (pure)
     body          a body that aiohttp is still receiving, within its limits
-    handlers      one method for each call; one request at a time for each idempotency key
+    handlers      the calls that push, and those about one user
+    idempotency   one request at a time for each idempotency key; answers that are stored for repeats
+    query         reads the query of a request, and the cursors of pages (pure)
     webhooks      the calls about the queues and the dead letters of webhooks
     push          turns a body into a Push, a Disconnect or ids; has a fast path for common bodies
     schemas       marshmallow schemas of request bodies
@@ -17,8 +19,10 @@
     large_body    the same for large bodies, in slices between which the event loop runs other tasks
     errors        the table of error codes, and problems as application/problem+json
     access_log    log line, count and span of each finished request
-    openapi       generates the OpenAPI document from the schemas and the next two modules
-    openapi_calls  the calls in the OpenAPI document, with examples
+    openapi       generates the OpenAPI document from the schemas and the next modules
+    openapi_calls  the calls that push, in the OpenAPI document, with examples
+    openapi_reads  the calls that read
+    openapi_admin  the calls that change connections, rooms, tokens and webhooks
     openapi_text  the parameters, headers and remedies in the OpenAPI document
     interfaces    protocols that the REST API needs from the rest of the process
 

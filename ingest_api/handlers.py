@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 
-from gateway.domain.dedup import DedupKey
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import Message, PublishResult, keyed_id, new_id
 from gateway.domain.names import FORMER_SID_FORM, USER_PREFIX
 from gateway.domain.presence import PresentConnection
 from gateway.domain.times import iso_timestamp
 from ingest_api.errors import Problem
+from ingest_api.idempotency import REPLAYED_HEADER, InFlight
 from ingest_api.interfaces import Clock, DedupStore, EventSchemas, PresenceReader, Publisher
 from ingest_api.large_body import LARGE_BYTES, in_slices
 from ingest_api.push import (
@@ -32,43 +31,7 @@ from ingest_api.push import (
 from ingest_api.request import AuthenticatedRequest, Response
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
-REPLAYED_HEADER: Final = "Idempotency-Replayed"
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-_NO_LOCK: Final = nullcontext()
-
-
-class InFlight:
-    """Allows one request at a time for each idempotency key on this replica.
-
-    Between replicas the dedup key in the broker decides.
-    """
-
-    def __init__(self) -> None:
-        self._locked: set[tuple[str, str]] = set()
-
-    def lock(self, dedup_key: DedupKey) -> AbstractContextManager[None]:
-        """Lock the scope and idempotency key of a request while it is handled.
-
-        Raises:
-            Problem: Another request holds the lock (``idempotency_conflict``).
-        """
-        if dedup_key.idempotency_key is None:
-            return _NO_LOCK
-        return self._lock((dedup_key.scope, dedup_key.idempotency_key))
-
-    @contextmanager
-    def _lock(self, name: tuple[str, str]) -> Iterator[None]:
-        if name in self._locked:
-            raise Problem(
-                "idempotency_conflict",
-                "a request with this Idempotency-Key is being worked on right now",
-                headers={"Retry-After": "1"},
-            )
-        self._locked.add(name)
-        try:
-            yield
-        finally:
-            self._locked.discard(name)
 
 
 class Handlers:

@@ -15,11 +15,14 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 
 from ingest_api import answers, openapi_text, schemas
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
-from ingest_api.openapi_calls import OPERATIONS, Operation
+from ingest_api.openapi_admin import CHANGES
+from ingest_api.openapi_calls import PUSHES, Operation
+from ingest_api.openapi_reads import READS
 
 PATH: Final = "/openapi.yaml"
 CONTENT_TYPE: Final = "application/yaml"
 API_VERSION: Final = "1.0.0"
+OPERATIONS: Final = (*PUSHES, *READS, *CHANGES)
 
 _JSON: Final = "application/json"
 _TIMESTAMP_NEEDS_AN_OBJECT: Final = {

@@ -9,8 +9,8 @@ from typing import Any, Final
 from gateway.domain.names import MAX_USER_CHARACTERS
 from ingest_api import signing
 from ingest_api.errors import STATUSES, problem_body
+from ingest_api.query import MAX_PAGE
 from ingest_api.schemas import NAME_PATTERN
-from ingest_api.webhooks import MAX_PAGE
 
 ABOUT: Final = """\
 Backends push events to Socket.IO clients with one signed HTTP request.

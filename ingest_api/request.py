@@ -43,7 +43,7 @@ class Request:
     - ``target``: as in the request line.
     - ``trace``: the trace that the request belongs to, if any.
     - ``template``: the template of its route. ``path``: the path in ``target``, still percent-encoded.
-    - ``user``, ``webhook``: the decoded id in the path, if the route has one of a user or a webhook.
+    - ``user``, ``webhook``, ``room``, ``sid``: the decoded id in the path, if the route has one of that kind.
     - ``key_id``: the id of its ingest key, if that key exists. ``is_signed``: whether that key signed the request.
     - ``response_headers``: headers of the response, whatever it is.
     - ``publish_result``: the result from the broker, if the request published something. ``is_repeat``: whether the
@@ -67,6 +67,8 @@ class Request:
     publish_result: PublishResult | None = None
     is_repeat: bool = False
     webhook: str | None = None
+    room: str | None = None
+    sid: str | None = None
     remote: str | None = None
 
 
@@ -94,9 +96,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One call of the REST API. A template may have ``{id}``: one path segment, the id of a user or a webhook."""
+    """One call of the REST API. A template may have ``{id}``: one path segment, an id of the kind ``id_of``."""
 
     method: str
     template: str
     handle: Handler
-    id_of: Literal["user", "webhook"] = "user"
+    id_of: Literal["user", "webhook", "room", "sid"] = "user"

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import ResourceRoute, UrlMappingMatchInfo, _InfoDict
 
 from gateway.domain.errors import InvalidName
-from gateway.domain.names import MAX_USER_CHARACTERS, check_user
+from gateway.domain.names import MAX_USER_CHARACTERS, check_room, check_user
 from ingest_api.errors import Problem
 from ingest_api.request import Request, Route
 
@@ -55,8 +55,8 @@ def path_of(target: str) -> str:
     return target.partition("?")[0]
 
 
-def decode_id(segment: str) -> str:
-    """Return the id in a path segment, which is percent-encoded UTF-8. All ids follow the rules for user ids.
+def decode_id(segment: str, check: Callable[[str], str] = check_user) -> str:
+    """Return the id in a path segment, which is percent-encoded UTF-8. ``check`` has the rules for ids of its kind.
 
     Raises:
         Problem: The segment is not correctly encoded, or is not a valid id (``invalid_path``).
@@ -66,7 +66,7 @@ def decode_id(segment: str) -> str:
     if not _SEGMENT.fullmatch(segment):
         raise Problem("invalid_path", "the id in the path is not percent-encoded as RFC 3986 has it")
     try:
-        return check_user(unquote_to_bytes(segment).decode())
+        return check(unquote_to_bytes(segment).decode())
     except UnicodeDecodeError as error:
         raise Problem("invalid_path", f"the id in the path is not UTF-8: byte {error.start}") from None
     except InvalidName as error:
@@ -74,18 +74,20 @@ def decode_id(segment: str) -> str:
 
 
 class Routes:
-    """The routes of the REST API. Each path has one method."""
+    """The routes of the REST API. A path has one route for each of its methods, whose ids are of one kind."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        by_template = {route.template: route for route in routes}
+        by_template: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            by_template.setdefault(route.template, {})[route.method] = route
         self.templates = tuple(by_template)
         """The templates of all routes."""
-        self._exact = {path: route for path, route in by_template.items() if _ID not in path}
-        self._with_id: dict[tuple[str, str], Route] = {}
-        for path, route in by_template.items():
+        self._exact = {path: methods for path, methods in by_template.items() if _ID not in path}
+        self._with_id: dict[tuple[str, str], dict[str, Route]] = {}
+        for path, methods in by_template.items():
             if _ID in path:
                 before, _, behind = path.partition(_ID)
-                self._with_id[before, behind] = route
+                self._with_id[before, behind] = methods
         self._prefixes = tuple({before for before, _ in self._with_id})
 
     def may_match(self, target: str) -> bool:
@@ -99,27 +101,31 @@ class Routes:
             Problem: No route has this path or method, or the id in the path is invalid.
         """
         request.path = path_of(origin_form(request.target))
-        route = self._exact.get(request.path)
+        methods = self._exact.get(request.path)
+        if methods is None:
+            methods, segment = self._find_with_id(request.path)
+            first = next(iter(methods.values()))
+            request.template = first.template
+            check = check_room if first.id_of in {"room", "sid"} else check_user
+            setattr(request, first.id_of, decode_id(segment, check))
+        route = methods.get(request.method)
         if route is None:
-            route, segment = self._find_with_id(request.path)
-            request.template = route.template
-            setattr(request, route.id_of, decode_id(segment))
+            allow = ", ".join(methods)
+            request.template = next(iter(methods.values())).template
+            raise Problem("method_not_allowed", f"this path is for {allow}", headers={"Allow": allow})
         request.template = route.template
-        if request.method != route.method:
-            allow = {"Allow": route.method}
-            raise Problem("method_not_allowed", f"this path is for {route.method}", headers=allow)
         return route
 
-    def _find_with_id(self, path: str) -> tuple[Route, str]:
+    def _find_with_id(self, path: str) -> tuple[dict[str, Route], str]:
         before, slash, segment = path.rpartition("/")
-        route = self._with_id.get((before + slash, ""))
-        if route is None:
+        methods = self._with_id.get((before + slash, ""))
+        if methods is None:
             behind = slash + segment
             before, slash, segment = before.rpartition("/")
-            route = self._with_id.get((before + slash, behind))
-        if route is None:
+            methods = self._with_id.get((before + slash, behind))
+        if methods is None:
             raise Problem("not_found", "there is no such path; /openapi.yaml lists those there are")
-        return route, segment
+        return methods, segment
 
 
 class CatchAll(web.AbstractResource):

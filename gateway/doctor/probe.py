@@ -18,9 +18,10 @@ from redis.asyncio import Connection
 from gateway.doctor import rights
 from gateway.doctor.facts import CONFIG_NAMES, DataFacts, QueueFacts, RedisFacts, SentinelFacts, Unreached
 from gateway.domain.errors import GatewayError, StateMisconfigured
-from gateway.state.redis.codec import Codec, DecodeError
+from gateway.state.redis.codec import Codec
 from gateway.state.redis.connection import ConnectionFactory, address_text, parse_info
 from gateway.state.redis.errors import REPLIES, code_of
+from gateway.state.redis.records import DecodeError
 from gateway.state.redis.redis_keys import RedisKeys
 
 Execute = Callable[..., Awaitable[Any]]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.domain.names import USER_PREFIX, is_nfc, is_sid_room
+from gateway.domain.names import GRANTED_PREFIXES, USER_PREFIX, is_nfc, is_sid_room
 from gateway.domain.rate_limit import Rate
 
 MIN_SECRET_BYTES: Final = 32
@@ -17,14 +17,16 @@ EMIT_ROOM: Final = "emit:room"
 BROADCAST: Final = "broadcast"
 PRESENCE: Final = "presence"
 ADMIN: Final = "admin"
-ACTIONS: Final = (EMIT_USER, EMIT_ROOM, BROADCAST, PRESENCE, ADMIN)
+JOIN: Final = "join"
+HISTORY: Final = "history"
+ACTIONS: Final = (EMIT_USER, EMIT_ROOM, BROADCAST, PRESENCE, JOIN, HISTORY, ADMIN)
 _ANY: Final = "*"
-_NARROWED: Final = (EMIT_USER, EMIT_ROOM)
+_NARROWED: Final = (EMIT_USER, EMIT_ROOM, JOIN, HISTORY)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One permission: an action; for the two emit actions limited to names that match ``pattern`` (``*``: any text)."""
+    """One permission: an action, for some actions limited to names that match ``pattern`` (``*``: any text)."""
 
     action: str
     pattern: str = _ANY
@@ -43,8 +45,19 @@ class Scope:
             if text.startswith(action + ":") and len(text) > len(action) + 1:
                 return cls(action, text[len(action) + 1 :])
         raise ValueError(
-            f"{text!r} is no scope: use emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin"
+            f"{text!r} is no scope: use emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, join[:<glob>],"
+            " history[:<glob>], admin"
         )
+
+    def can_join(self, room: str) -> bool:
+        """Whether the pattern matches a room that connections join or leave: never that of a user or a sid.
+
+        Rooms that only tokens grant need a pattern that begins with their prefix.
+        """
+        if room.startswith(USER_PREFIX) or is_sid_room(room):
+            return False
+        named = all(self.pattern.startswith(each) for each in GRANTED_PREFIXES if room.startswith(each))
+        return named and self.matches(room)
 
     @property
     def is_unlimited(self) -> bool:
@@ -111,6 +124,19 @@ class IngestKey:
     def can_emit_to_every_user(self) -> bool:
         """Whether a scope allows to emit to every user, as the room of a sid needs."""
         return EMIT_USER in self._unlimited
+
+    def can_join(self, room: str) -> bool:
+        """Whether a scope allows to have connections join or leave a room (``Scope.can_join``)."""
+        return any(scope.action == JOIN and scope.can_join(room) for scope in self.scopes)
+
+    def can_read_history(self, room: str | None) -> bool:
+        """Whether a scope allows to read the history of a room; None: of messages to everyone, which needs any glob.
+
+        The room of a sid needs a scope for every room.
+        """
+        if room is None or is_sid_room(room):
+            return HISTORY in self._unlimited
+        return self._has_scope_for(HISTORY, room)
 
     def _has_scope_for(self, action: str, name: str) -> bool:
         if action in self._unlimited:

@@ -1,4 +1,4 @@
-"""The entries that the broker appends: messages, disconnect commands and session takeovers."""
+"""The entries that the broker appends: messages, disconnect commands, changes of rooms and session takeovers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class Message(NamedTuple):
     ``arguments`` are JSON texts, one for each argument of the event, exactly as the backend wrote them: the REST API
     checked them, and they are not decoded again. ``rooms`` empty: everyone in the namespace. ``exclude``: rooms or sids
     whose connections do not get it. ``volatile``: skip a connection that it cannot be sent to at once. ``trace``: the
-    trace that its delivery belongs to, if the backend or the gateway began one.
+    trace that its delivery belongs to, if the backend or the gateway began one. ``all_of``: rooms each of which a
+    recipient has to be in, beside one of ``rooms``. ``reply_to``: the replica that collects the acknowledgements of
+    clients (``interfaces.Replies``); such a message is live only, like a volatile one, but no connection is skipped.
+    ``attachments``: the buffers that placeholders in ``arguments`` stand for, each as base64.
     """
 
     id: str
@@ -49,6 +52,9 @@ class Message(NamedTuple):
     exclude: frozenset[str] = frozenset()
     volatile: bool = False
     trace: Trace | None = None
+    all_of: tuple[str, ...] = ()
+    reply_to: str = ""
+    attachments: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -62,7 +68,9 @@ class DisconnectCommand(NamedTuple):
     """End the connections of a user in some namespaces; with ``revoke`` also reject the user's older tokens.
 
     ``at`` is the wall-clock time of the command, in seconds since 1970: tokens issued before it are the older ones.
-    ``exclude``: rooms or sids whose connections are not ended.
+    ``exclude``: rooms or sids whose connections are not ended. ``user`` is empty for a command that ends the
+    connections in ``room``, or those whose token has the id ``token_id`` (``jti``). ``reply_to``: the replica that
+    collects how many each replica ended.
     """
 
     id: str
@@ -71,11 +79,39 @@ class DisconnectCommand(NamedTuple):
     at: float
     exclude: frozenset[str] = frozenset()
     revoke: bool = False
+    room: str = ""
+    token_id: str = ""
+    reply_to: str = ""
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """The user's room in each of the namespaces."""
-        return tuple(Address(namespace, user_room(self.user)) for namespace in self.namespaces)
+        """The room in each of the namespaces; for a ``token_id`` everyone in them."""
+        room = self.room or (user_room(self.user) if self.user else None)
+        return tuple(Address(namespace, room) for namespace in self.namespaces)
+
+
+class RoomChange(NamedTuple):
+    """Connections join or leave rooms, as a backend requested; so do those that may be resumed.
+
+    ``rooms`` are those of the connections, as in Message; ``exclude``: rooms or sids whose connections are left out.
+    ``changed``: the rooms to join, or to leave. ``reply_to``: the replica that waits until each replica has changed its
+    connections.
+    """
+
+    id: str
+    namespace: str
+    rooms: tuple[str, ...]
+    changed: tuple[str, ...]
+    is_join: bool
+    exclude: frozenset[str] = frozenset()
+    reply_to: str = ""
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where the connections are: its rooms, or everyone in the namespace."""
+        if not self.rooms:
+            return (Address(self.namespace, None),)
+        return tuple(Address(self.namespace, room) for room in self.rooms)
 
 
 class SessionTakeover(NamedTuple):
@@ -97,7 +133,7 @@ class SessionTakeover(NamedTuple):
         return frozenset()
 
 
-LogEntry = Message | DisconnectCommand | SessionTakeover
+LogEntry = Message | DisconnectCommand | SessionTakeover | RoomChange
 """An entry that the broker appends."""
 
 
@@ -112,14 +148,20 @@ def check_batch(messages: Collection[Message], notifications: Collection[Notific
 
 def is_volatile(entry: LogEntry) -> bool:
     """Whether the entry is not kept in the history, so that it has no position of its own."""
-    return isinstance(entry, Message) and entry.volatile
+    return isinstance(entry, Message) and (entry.volatile or bool(entry.reply_to))
+
+
+def wants_replies(entry: LogEntry) -> bool:
+    """Whether the replicas with recipients of an entry reply to it."""
+    return not isinstance(entry, SessionTakeover) and bool(entry.reply_to)
 
 
 def json_bytes(entry: LogEntry) -> int:
-    """Return the bytes of the JSON of the arguments in UTF-8, without separators; 0 for all but a Message."""
+    """Return the bytes of the JSON of the arguments in UTF-8, and of the attachments; 0 for all but a Message."""
     if not isinstance(entry, Message):
         return 0
-    return sum([len(text) if text.isascii() else len(text.encode()) for text in entry.arguments])
+    attached = sum(map(len, entry.attachments)) if entry.attachments else 0
+    return attached + sum([len(text) if text.isascii() else len(text.encode()) for text in entry.arguments])
 
 
 def has_exact_count(entry: LogEntry) -> bool:
@@ -132,8 +174,18 @@ def has_exact_count(entry: LogEntry) -> bool:
     if entry.exclude:
         return False
     if isinstance(entry, Message):
+        return len(entry.rooms) <= 1 and not entry.all_of
+    if isinstance(entry, RoomChange):
         return len(entry.rooms) <= 1
-    return len(set(entry.namespaces)) == len(entry.namespaces)
+    return not entry.token_id and len(set(entry.namespaces)) == len(entry.namespaces)
+
+
+class Reply(NamedTuple):
+    """What a replica replies to an entry with ``reply_to``. ``content`` is a JSON text; ``replica`` is who sent it."""
+
+    entry_id: str
+    replica: str
+    content: str
 
 
 class PublishResult(NamedTuple):
@@ -142,6 +194,7 @@ class PublishResult(NamedTuple):
     ``connections``: the recipients registered when the entry was accepted; exactly that many when ``exact``, else at
     most. ``replayed``: an earlier request with the same idempotency key was accepted, and this was its answer.
     ``recoverable``: further recipients whose connection was lost and who may resume it, counted in the same way.
+    ``replicas``: the living replicas with a connection at the addresses, if the entry names a replica to reply to.
     """
 
     id: str
@@ -150,6 +203,7 @@ class PublishResult(NamedTuple):
     exact: bool
     replayed: bool = False
     recoverable: int = 0
+    replicas: tuple[str, ...] = ()
 
 
 def keyed_id(scope: str, idempotency_key: str, fingerprint: str) -> str:

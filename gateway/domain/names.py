@@ -20,6 +20,9 @@ MAIN_NAMESPACE: Final = "/"
 
 USER_PREFIX: Final = "user:"
 
+GRANTED_PREFIXES: Final = ("org:", "tenant:", "role:")
+"""Rooms that tokens grant by default. Only a scope that names them lets a backend change who is in one."""
+
 SID_PREFIX: Final = "~"
 """Every sid begins with it, and no other room: no token grants such a room, and no client joins one."""
 FORMER_SID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{20}", re.ASCII)

@@ -9,18 +9,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from gateway.domain.ingest_keys import BROADCAST, EMIT_ROOM, EMIT_USER, Scope
-from gateway.domain.names import SID_PREFIX, USER_PREFIX, is_nfc, is_sid_room
+from gateway.domain.ingest_keys import BROADCAST, EMIT_ROOM, EMIT_USER, JOIN, Scope
+from gateway.domain.names import USER_PREFIX, is_nfc, is_sid_room
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  # the beginning of every secret
 MIN_KEY_BYTES: Final = 24
 MAX_KEY_BYTES: Final = 64
-JOIN: Final = "join"
 DISCONNECT: Final = "disconnect"
 _WITH_GLOB: Final = (EMIT_USER, EMIT_ROOM, JOIN)
 _WITHOUT_GLOB: Final = (BROADCAST, DISCONNECT)
-_NEVER_JOINED: Final = (USER_PREFIX, SID_PREFIX)
-_JOINED_IF_NAMED: Final = ("org:", "tenant:", "role:")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,13 +68,10 @@ class Webhook:
             scope, target = EMIT_USER, target.removeprefix(USER_PREFIX)
         if scope == EMIT_ROOM and is_sid_room(target):
             return any(each.action == EMIT_USER and each.is_unlimited for each in self.may)
-        if scope == JOIN and target.startswith(_NEVER_JOINED):
-            return False
-        return any(
-            each.matches(target) and (scope != JOIN or _names_prefix(each.pattern, target))
-            for each in self.may
-            if each.action == scope
-        )
+        of_action = [each for each in self.may if each.action == scope]
+        if scope == JOIN:
+            return any(each.can_join(target) for each in of_action)
+        return any(each.matches(target) for each in of_action)
 
 
 def decode_secret(secret: str) -> bytes:
@@ -112,10 +106,6 @@ def parse_may(text: str) -> Scope:
         f"{text!r} is not something that answers may do: use emit:user[:<glob>], emit:room[:<glob>], broadcast, "
         "join[:<glob>], disconnect"
     )
-
-
-def _names_prefix(pattern: str, room: str) -> bool:
-    return all(pattern.startswith(prefix) for prefix in _JOINED_IF_NAMED if room.startswith(prefix))
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ class Hub:
             _disconnect(recipients, reason_of(entry), position)
         elif isinstance(entry, SessionTakeover):
             _close_taken_over(recipients, entry.owner)
-        elif recipients or entry.trace is not None:
+        elif isinstance(entry, Message) and (recipients or entry.trace is not None):
             await self._deliver_message(entry, position, recipients, more=more)
         if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(entry.id, None)) is not None:
             callback()

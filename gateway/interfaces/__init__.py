@@ -4,6 +4,7 @@ state     the broker and the stores of the state
 waiting   sleep: waits by the schedule of the process
 backends  what backends decide: tokens and webhooks
 queues    notifications of backends, changes of presence, lists of users, and which replica works on them
+replies   what replicas answer to an entry
 delivery  encoded messages and the sockets that take them
 """
 
@@ -13,6 +14,7 @@ from gateway.domain.clocks import Clock, Schedule, Timer
 from gateway.interfaces.backends import TokenVerifier, Webhooks
 from gateway.interfaces.delivery import DeliveryObserver, Frames, Socket
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
+from gateway.interfaces.replies import Replies
 from gateway.interfaces.state import (
     AckStore,
     Broker,
@@ -42,6 +44,7 @@ __all__ = [
     "Presence",
     "PresenceEvents",
     "RateLimits",
+    "Replies",
     "Revocations",
     "Schedule",
     "Sessions",

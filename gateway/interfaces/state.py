@@ -21,6 +21,7 @@ from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession, VisibleRooms
 from gateway.domain.status import StateStatus
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
+from gateway.interfaces.replies import Replies
 
 
 class Deliver(Protocol):
@@ -353,6 +354,9 @@ class State(Protocol):
 
     @property
     def user_lists(self) -> UserLists: ...
+
+    @property
+    def replies(self) -> Replies: ...
 
     @property
     def status(self) -> StateStatus:

@@ -6,6 +6,7 @@ lifecycle       Gateway: start, tasks, drain, stop, and the reload of settings
 events          checks of pushes with the event catalogue, and its documents for the development page
 metrics_setup   metrics of the state and of the log
 notices         Notices: notifications of webhooks, changes of presence, lists of connections
+rest_api        the REST API and the services behind its calls
 webhook_queues  the queues of the configured webhooks, for the REST API
 """
 

@@ -21,7 +21,7 @@ from gateway.hub import GATHER_BYTES, Hub
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
 from gateway.rlimit import file_limit
-from gateway.runtime.events import CurrentPushSchemas, event_documents
+from gateway.runtime.events import event_documents
 from gateway.runtime.from_settings import (
     admission_limits,
     build_client_events,
@@ -39,7 +39,7 @@ from gateway.runtime.from_settings import (
 )
 from gateway.runtime.metrics_setup import create_arriving_bodies, create_log_metrics, create_state_metrics
 from gateway.runtime.notices import Notices
-from gateway.runtime.webhook_queues import ConfiguredQueues
+from gateway.runtime.rest_api import build_rest_api
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
@@ -365,24 +365,17 @@ class Components:
         )
 
     def _build_rest_api(self, *, explains_signatures: bool) -> RestApi:
-        settings = self.settings
-        return rest.create_rest_api(
+        return build_rest_api(
+            self.settings,
             publisher=self._publisher,
-            presence=self.state.presence,
-            dedup=self.state.dedup,
-            rates=self.state.rates,
-            queues=ConfiguredQueues(self.state, self.webhooks),
-            answers=self.state.acks,
-            keys=self._ingest_keys.get,
+            state=self.state,
+            webhooks=self.webhooks,
+            keys=self._ingest_keys,
+            event_catalogue=self.event_catalogue,
             clock=self.clock,
             metrics=self._request_metrics,
-            namespaces=frozenset(settings.namespaces),
-            max_body_bytes=settings.max_body_bytes,
-            body_timeout_seconds=settings.request_timeout_seconds,
-            path_prefix=settings.ingest_path_prefix,
             sampling=self._sampling,
             tracer=self.telemetry.tracer,
-            event_schemas=CurrentPushSchemas(self.event_catalogue),
             is_serving=self.health.has_started.is_set,
             explains_signatures=explains_signatures,
             arriving=self._arriving,

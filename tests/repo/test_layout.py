@@ -14,8 +14,8 @@ from tests.support.paths import ROOT
 PACKAGES: Final = ("gateway", "ingest_api")
 MODULES: Final = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 INITS: Final = [path for path in MODULES if path.name == "__init__.py"]
-MAX_MODULES: Final = 272
-MAX_REDIS_MODULES: Final = 24
+MAX_MODULES: Final = 310
+MAX_REDIS_MODULES: Final = 32
 MAX_MODULE_LINES: Final = 400
 MAX_FUNCTION_LINES: Final = 60
 
@@ -24,11 +24,11 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def test_packages_have_at_most_272_modules() -> None:
+def test_packages_have_at_most_310_modules() -> None:
     assert len(MODULES) <= MAX_MODULES
 
 
-def test_redis_state_has_at_most_24_modules() -> None:
+def test_redis_state_has_at_most_32_modules() -> None:
     assert len(list((ROOT / "gateway/state/redis").glob("*.py"))) <= MAX_REDIS_MODULES
 
 

@@ -6,6 +6,7 @@ history    History: the recent entries, indexed by room; where it was trimmed
 presence   MemoryPresence: the connections of each user
 presence_events  MemoryPresenceEvents, MemoryUserLists
 queues     MemoryWebhookQueues: notifications and dead letters; MemoryPartitions
+replies    MemoryReplies: replies of this replica to itself
 sessions   MemorySessions: recovery sessions, in use or parked
 ttl_map    TtlMap: a mapping whose items expire
 
@@ -33,6 +34,7 @@ from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUserLists
 from gateway.state.memory.queues import MemoryPartitions, MemoryWebhookQueues
+from gateway.state.memory.replies import MemoryReplies
 from gateway.state.memory.sessions import MemoryDisconnects, MemorySessions
 from gateway.state.memory.ttl_map import TtlMap
 
@@ -96,6 +98,7 @@ class MemoryState:
     revocations: MemoryRevocations = field(init=False)
     acks: MemoryAckStore = field(init=False)
     webhook_queues: MemoryWebhookQueues = field(init=False)
+    replies: MemoryReplies = field(init=False)
     _history: History = field(init=False)
     _delivery_queue: DeliveryQueue = field(init=False)
     _results: TtlMap[str, PublishResult] = field(init=False)
@@ -103,6 +106,7 @@ class MemoryState:
 
     def __post_init__(self) -> None:
         clock = self.clock
+        self.replies = MemoryReplies(self.replica)
         self.presence = MemoryPresence(
             clock=clock,
             replica=self.replica,
@@ -176,6 +180,7 @@ class MemoryState:
             results=self._results,
             queues=self.webhook_queues,
             notified=self._notified,
+            replica=self.replica,
         )
 
     async def run(self, started: asyncio.Event) -> None:

@@ -20,6 +20,7 @@ from gateway.domain.messages import (
     has_exact_count,
     is_volatile,
     json_bytes,
+    wants_replies,
 )
 from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
@@ -157,6 +158,7 @@ class MemoryBroker:
         results: TtlMap[str, PublishResult],
         queues: MemoryWebhookQueues,
         notified: TtlMap[str, bool],
+        replica: str,
     ) -> None:
         """``results`` are those of entries, by id; ``notified`` are the ids of notifications."""
         self._clock = clock
@@ -168,6 +170,7 @@ class MemoryBroker:
         self._results = results
         self._queues = queues
         self._notified = notified
+        self._replica = replica
         self._subscribed: set[Address] = set()
         # The position before the first entry: with microseconds as its sequence no other process has the same.
         milliseconds, microseconds = divmod(int(clock.now() * 1_000_000), 1000)
@@ -284,10 +287,13 @@ class MemoryBroker:
             self._history.add(entry, self._newest, self._order, addresses, size)
         if not self._subscribed.isdisjoint(addresses):
             self._delivery_queue.put(entry, self._newest, size)
+        connections = self._presence.connections_at(addresses)
+        wants_replicas = connections > 0 and wants_replies(entry)
         return PublishResult(
             entry.id,
             self._newest,
-            self._presence.connections_at(addresses),
+            connections,
             has_exact_count(entry),
             recoverable=self._presence.recoverable_at(addresses),
+            replicas=(self._replica,) if wants_replicas else (),
         )

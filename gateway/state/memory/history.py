@@ -10,7 +10,7 @@ from heapq import merge
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from gateway.domain.messages import Address, LogEntry, Message, SessionTakeover
+from gateway.domain.messages import Address, LogEntry, Message, RoomChange, SessionTakeover
 from gateway.domain.positions import Position, order
 from gateway.interfaces import Clock
 
@@ -265,4 +265,6 @@ def _name_bytes(entry: LogEntry) -> int:
         return len(entry.event) + len("".join(entry.rooms)) + sum(map(len, entry.exclude))
     if isinstance(entry, SessionTakeover):
         return len(entry.sid) + len(entry.owner)
-    return len(entry.user) + sum(map(len, entry.namespaces)) + sum(map(len, entry.exclude))
+    if isinstance(entry, RoomChange):
+        return sum(map(len, (*entry.rooms, *entry.changed, *entry.exclude)))
+    return len(entry.user) + len(entry.room) + sum(map(len, entry.namespaces)) + sum(map(len, entry.exclude))

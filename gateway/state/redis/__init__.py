@@ -19,7 +19,9 @@
     pending      the commands without an answer
     connection   opens connections: address, Sentinel, TLS, checks of the server
     scripts      assembles the Lua scripts (lua/*.lua) with names and limits
-    codec        the bytes of records and frames
+    replies      replies of replicas to entries
+    codec        records and frames as one release reads and writes them
+    records      the bytes of records
     redis_keys   the names of all keys and channels
     errors       errors that say whether a command was executed, and the current rejections
     metrics      the metrics of commands, connections, channels and resyncs; the same without Redis

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.domain import positions
 from gateway.domain.dedup import DedupKey
-from gateway.domain.errors import DATA_LOST
+from gateway.domain.errors import DATA_LOST, BrokerUnavailable
 from gateway.domain.messages import (
     Address,
     DisconnectCommand,
@@ -18,17 +18,19 @@ from gateway.domain.messages import (
     has_exact_count,
     is_volatile,
     json_bytes,
+    wants_replies,
 )
 from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
 from gateway.interfaces import Deliver, Page
-from gateway.state.redis.codec import INLINE_BYTES, Codec, DecodeError, LossMarker, decode_publish_result
+from gateway.state.redis.codec import INLINE_BYTES, Codec, decode_publish_result
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import OutcomeUnknown
 from gateway.state.redis.guards import RedisDedupStore
 from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.losses import Losses
 from gateway.state.redis.queues import WAKE_FORM, encode_notification, queue_full
+from gateway.state.redis.records import DecodeError, FormatTooOld, LossMarker
 from gateway.state.redis.redis_keys import LOSSES, RedisKeys, address_name
 from gateway.state.redis.subscriber import Subscriber
 
@@ -100,8 +102,8 @@ class RedisBroker:
             self._dedup.accepted(dedup_key)
         if status == b"OK":
             if details:
-                self._losses.accepted(Position(details[-3].decode()))
-            accepted = zip(entries, details[::3], details[1::3], details[2::3], strict=True)
+                self._losses.accepted(Position(details[-4].decode()))
+            accepted = zip(entries, details[::4], details[1::4], details[2::4], details[3::4], strict=True)
             return tuple(
                 [
                     PublishResult(
@@ -111,8 +113,9 @@ class RedisBroker:
                         has_exact_count(entry),
                         False,
                         recoverable,
+                        tuple(replicas.decode().split()) if replicas else (),
                     )
-                    for entry, at, connections, recoverable in accepted
+                    for entry, at, connections, recoverable, replicas in accepted
                 ]
             )
         try:
@@ -126,7 +129,12 @@ class RedisBroker:
         self._dedup.raise_rejection(answer)
 
     def _add_arguments(self, arguments: list[Argument], entry: LogEntry) -> None:
-        record = self._codec.encode(entry)
+        try:
+            record = self._codec.encode(entry)
+        except FormatTooOld:
+            raise BrokerUnavailable(
+                "a replica of the previous release still lives, and cannot read this"
+            ) from None
         addresses = entry.addresses
         # A replica that subscribes all of them receives a copy on each channel.
         pointer = b"" if len(record) * len(addresses) <= INLINE_BYTES else self._codec.pointer(entry)
@@ -138,6 +146,7 @@ class RedisBroker:
             len(record),
             pointer,
             _YES_NO[has_exact_count(entry)],
+            _YES_NO[wants_replies(entry)],
             len(addresses),
             *map(address_name, addresses),
         )

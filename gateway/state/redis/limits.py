@@ -23,8 +23,8 @@ from gateway.domain.notifications import (
     QUEUE_SECONDS,
 )
 from gateway.domain.presence import MAX_PRESENCE_ADDRESSES
-from gateway.state.redis.codec import TAGGED_FORMAT, TILDE_FORMAT
 from gateway.state.redis.commands import BRANCHES
+from gateway.state.redis.records import TAGGED_FORMAT, TILDE_FORMAT
 
 KEEP_SECONDS: Final = 86_400.0
 """The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""

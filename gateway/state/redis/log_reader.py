@@ -16,14 +16,15 @@ import structlog
 
 from gateway.domain import positions
 from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerTimeout, BrokerUnavailable
-from gateway.domain.messages import Message
+from gateway.domain.messages import Message, Reply, is_volatile
 from gateway.domain.positions import Position
 from gateway.interfaces import Deliver
-from gateway.state.redis.codec import Codec, DecodeError, Logged, LossMarker, Pointer, Probe, QueueWake
+from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.cursor import Cursor
 from gateway.state.redis.losses import Losses
 from gateway.state.redis.metrics import RedisMetrics
+from gateway.state.redis.records import DecodeError, Logged, LossMarker, Pointer, Probe, QueueWake
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.subscriber import ReceiveBuffer, ResyncMarker
 
@@ -53,6 +54,7 @@ class LogReader:
         token: str,
         losses: Losses,
         on_wake: Callable[[QueueWake], None],
+        on_reply: Callable[[Reply], None],
         on_gap: Callable[[str], None],
         on_probe: Callable[[str], None],
         metrics: RedisMetrics,
@@ -60,7 +62,7 @@ class LogReader:
         """``token`` marks the probes of this process.
 
         ``on_gap`` gets the code of a gap that cannot be filled, ``on_probe`` the number of each probe of this process,
-        ``on_wake`` each wake-up of this replica.
+        ``on_wake`` each wake-up of this replica, ``on_reply`` each reply to one of its entries.
         """
         self._commands = commands
         self._receive_buffer = receive_buffer
@@ -69,6 +71,7 @@ class LogReader:
         self._token = token
         self._losses = losses
         self._on_wake = on_wake
+        self._on_reply = on_reply
         self._on_gap = on_gap
         self._on_own_probe = on_probe
         self._metrics = metrics
@@ -158,8 +161,8 @@ class LogReader:
         if isinstance(sent, Probe):
             await self._on_probe(sent, position, deliver)
             return
-        if isinstance(sent, QueueWake):
-            self._on_wake(sent)
+        if isinstance(sent, QueueWake | Reply):
+            self._notify(sent)
             return
         self.messages_received += 1
         if channel not in self._since and not isinstance(sent, LossMarker):
@@ -171,6 +174,12 @@ class LogReader:
             await self._fetch(sent, position, deliver)
         else:
             await self._deliver(sent, position, deliver)
+
+    def _notify(self, sent: QueueWake | Reply) -> None:
+        if isinstance(sent, QueueWake):
+            self._on_wake(sent)
+        else:
+            self._on_reply(sent)
 
     async def _is_own(self, generation: str, deliver: Deliver) -> bool:
         """Return whether a frame is one of this deployment: it names its log, or comes from a former release.
@@ -211,7 +220,7 @@ class LogReader:
 
     async def _deliver(self, entry: Logged, position: Position, deliver: Deliver) -> None:
         cursor = self.cursor
-        if isinstance(entry, Message) and entry.volatile:
+        if isinstance(entry, Message) and is_volatile(entry):
             # A volatile message has no position of its own, and positions never go back on a client's connection.
             if cursor.first_seen(entry.id):
                 await deliver(entry, position if cursor.is_beyond(position) else cursor.newest, more=False)

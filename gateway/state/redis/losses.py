@@ -17,9 +17,10 @@ import structlog
 from gateway.domain.errors import DATA_LOST, BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address
 from gateway.domain.positions import Position
-from gateway.state.redis.codec import Codec, LossMarker
+from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.guards import NO_DEDUP_KEY
+from gateway.state.redis.records import LossMarker
 from gateway.state.redis.redis_keys import LOSSES, address_name
 
 RETRY_SECONDS: Final = 0.25
@@ -159,7 +160,7 @@ class Losses:
             *("", "", *NO_DEDUP_KEY),  # no revocation, no dedup key
             self._commands.branch,
             "",  # no notifications
-            *(marker.id, record, "0", 0, len(record), "", "1"),
+            *(marker.id, record, "0", 0, len(record), "", "1", "0"),
             len(self._addresses),
             *self._addresses,
         )

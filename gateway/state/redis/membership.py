@@ -23,13 +23,14 @@ import structlog
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateMisconfigured
 from gateway.domain.names import FORMER_SID_FORM
-from gateway.state.redis.codec import TILDE_FORMAT, Codec
+from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.guards import RedisDedupStore
 from gateway.state.redis.limits import KEEP_SECONDS
 from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.presence_events import PresenceRecording
+from gateway.state.redis.records import TILDE_FORMAT
 from gateway.state.redis.sessions import RedisSessions
 
 CLOCK_SKEW_SECONDS: Final = 2.0

@@ -35,8 +35,8 @@ from gateway.domain.notifications import (
     QueueSummary,
     queued_bytes,
 )
-from gateway.state.redis.codec import FIELD, DecodeError, QueueWake
 from gateway.state.redis.commands import Argument, Commands
+from gateway.state.redis.records import FIELD, DecodeError, QueueWake
 
 _NOTIFICATION: Final = "4Q"
 _DEAD_LETTER: Final = "4D"

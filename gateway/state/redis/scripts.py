@@ -35,6 +35,7 @@ _PARTS: Final = {
     "register_server": (_FREES, "common"),
     "head": (_FREES, "common", _DEADLINE),
     "publish_probe": (_FREES, "common", _DEADLINE),
+    "publish_reply": (_FREES, "common", _DEADLINE),
     "write_probe": (_WRITES,),
     "heartbeat": (_FREES, "common", "move_sessions", _DEADLINE),
     "register": (_WRITES, "common", "user_states", "lists", "registry", _DEADLINE),

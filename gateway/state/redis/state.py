@@ -40,6 +40,7 @@ from gateway.state.redis.presence_events import (
 )
 from gateway.state.redis.queues import RedisPartitions, RedisWebhookQueues, WakeUps
 from gateway.state.redis.redis_keys import RedisKeys
+from gateway.state.redis.replies import RedisReplies
 from gateway.state.redis.scripts import load_scripts
 from gateway.state.redis.sessions import RedisSessions
 from gateway.state.redis.subscriber import ReceiveBuffer, Subscriber
@@ -83,6 +84,7 @@ class RedisState(RedisLimits):
     partitions: RedisPartitions = field(init=False)
     webhook_queues: RedisWebhookQueues = field(init=False)
     membership: Membership = field(init=False)
+    replies: RedisReplies = field(init=False)
 
     def __post_init__(self) -> None:
         self._keys = self.make_keys(self.prefix, self.url.database)
@@ -147,6 +149,7 @@ class RedisState(RedisLimits):
         self._losses = Losses(
             commands=commands, codec=self.codec, namespaces=self.namespaces, on_marked=self.on_loss_marked
         )
+        self.replies = RedisReplies(commands, self._keys, codec=self.codec, replica=self.replica)
         self.log_reader = LogReader(
             commands=commands,
             receive_buffer=self._receive_buffer,
@@ -155,6 +158,7 @@ class RedisState(RedisLimits):
             token=self._token,
             losses=self._losses,
             on_wake=self._wake_ups.wake,
+            on_reply=self.replies.receive,
             on_gap=self.on_gap,
             on_probe=self._monitor.probe_received,
             metrics=self._metrics,

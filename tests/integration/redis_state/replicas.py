@@ -18,7 +18,8 @@ from gateway.domain.status import StateStatus
 from gateway.domain.traces import Trace
 from gateway.metrics import MetricFactory
 from gateway.state.redis import RedisState
-from gateway.state.redis.codec import FORMS, WRITERS, Codec
+from gateway.state.redis.codec import Codec
+from gateway.state.redis.records import FORMS, WRITERS
 from tests.contract.recording_listener import RecordingListener
 from tests.contract.values import at
 from tests.support.metrics import counted

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from gateway.state.redis.codec import FORMS, Codec
+from gateway.state.redis.codec import Codec
+from gateway.state.redis.records import FORMS
 from tests.contract.values import at
 from tests.integration.redis_state.delivery_checker import Client, Pusher
 from tests.integration.redis_state.replicas import Replica, append_until_accepted, make, replicas

@@ -40,7 +40,11 @@ def test_scope_is_an_action_and_for_emits_a_pattern(text: str, scope: Scope) -> 
 )
 def test_malformed_scope_is_rejected_with_the_list_of_scopes(text: str) -> None:
     with pytest.raises(
-        ValueError, match=re.escape("emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin")
+        ValueError,
+        match=re.escape(
+            "emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, join[:<glob>],"
+            " history[:<glob>], admin"
+        ),
     ):
         Scope.parse(text)
 

@@ -13,11 +13,8 @@ from gateway.domain.messages import DisconnectCommand, LogEntry, Message, Sessio
 from gateway.domain.names import RESERVED_EVENTS
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
-from gateway.state.redis.codec import (
-    Codec,
-    DecodeError,
-    decode_publish_result,
-)
+from gateway.state.redis.codec import Codec, decode_publish_result
+from gateway.state.redis.records import DecodeError
 from tests.integration.redis_state.replicas import previous_release
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])

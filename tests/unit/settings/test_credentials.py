@@ -264,7 +264,7 @@ def test_ingest_keys_in_yaml_have_scopes_rates_and_second_secrets(tmp_path: Path
         ("{id: a, secrets: []}", "key 1: its secrets are not a list of strings"),
         ("{id: a, secret: 12345678901234567890123456789012}", "key 1: its secret is not text; in YAML, put it in quotes"),
         ("{id: a, secret_file: /nowhere}", "key 1: cannot read /nowhere: No such file or directory"),
-        (f"{{id: a, secret: {SECRET}, scopes: [emit]}}", "key 1: 'emit' is no scope: use emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin"),
+        (f"{{id: a, secret: {SECRET}, scopes: [emit]}}", "key 1: 'emit' is no scope: use emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, join[:<glob>], history[:<glob>], admin"),
         (f"{{id: a, secret: {SECRET}, scopes: ['emit:room:e\u0301*']}}", "key 1: 'emit:room:e\u0301*' is not in Unicode form NFC, and so matches no name"),
         (f"{{id: a, secret: {SECRET}, scopes: []}}", "key 1: its scopes are not a list of strings; omit them to allow everything"),
         (f"{{id: a, secret: {SECRET}, rate: 0}}", "key 1: 0 is out of range: it must be more than 0 each second"),

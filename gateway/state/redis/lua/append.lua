@@ -11,9 +11,10 @@
 --   14 place of the first argument for notifications, or ''
 --   15 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
 --       record; pointer to publish instead of a record that is too large for the channels, or ''; whether the number of
---       connections is exact, as stored in the result ('1'); number of addresses; the addresses
+--       connections is exact, as stored in the result ('1'); whether the replicas with connections are returned ('1');
+--       number of addresses; the addresses
 --   … form of a wake-up; for each notification: id; webhook; partition; record
--- Returns 'OK' and for each entry position, connections and recoverable sessions; 'KNOWN' and the results, if some were
+-- Returns 'OK' and for each entry position, connections, recoverable sessions and replicas; 'KNOWN' and the results, if some were
 -- accepted before; or the code of a rejection, 'QUEUE_FULL' with the webhook.
 local revoked, revoked_at = ARGV[2], ARGV[3]
 local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[10], ARGV[11], ARGV[12]
@@ -30,8 +31,8 @@ local head = read_or_create_head(now)
 local entries, results, known = {}, { 'KNOWN' }, 0
 local at, last_entry = 15, ARGV[14] == '' and #ARGV or tonumber(ARGV[14]) - 1
 while at <= last_entry do
-  local first = at + 8
-  local last = first + tonumber(ARGV[at + 7]) - 1
+  local first = at + 9
+  local last = first + tonumber(ARGV[at + 8]) - 1
   local result = call('HGET', K.ids_new, ARGV[at]) or call('HGET', K.ids_old, ARGV[at])
   results[#results + 1] = result or ''
   if result then
@@ -40,6 +41,7 @@ while at <= last_entry do
     entries[#entries + 1] = {
       id = ARGV[at], record = ARGV[at + 1], volatile = ARGV[at + 2] == '1', argument_bytes = ARGV[at + 3],
       record_bytes = tonumber(ARGV[at + 4]), pointer = ARGV[at + 5], exact = ARGV[at + 6],
+      wants_replicas = ARGV[at + 7] == '1',
       first = first, last = last, number = #results,
     }
   end
@@ -307,6 +309,21 @@ local function append_to_log(entry)
   end
 end
 
+-- The living replicas with a connection at an address of an entry, with a blank between.
+local function replicas_with(entry)
+  local found, is_found = {}, {}
+  if #replicas == 0 then return '' end
+  for i = entry.first, entry.last do
+    for place, count in ipairs(call('HMGET', K.room .. ARGV[i], unpack(replicas))) do
+      local replica = replicas[place]
+      if count and tonumber(count) > 0 and not is_found[replica] then
+        found[#found + 1], is_found[replica] = replica, true
+      end
+    end
+  end
+  return table.concat(found, ' ')
+end
+
 local accepted = { 'OK' }
 for _, entry in ipairs(entries) do
   local connections, recoverable = 0, 0
@@ -325,6 +342,7 @@ for _, entry in ipairs(entries) do
   accepted[#accepted + 1] = head.newest
   accepted[#accepted + 1] = connections
   accepted[#accepted + 1] = recoverable
+  accepted[#accepted + 1] = entry.wants_replicas and replicas_with(entry) or ''
   -- A former release takes "1+2" for a number that is not exact.
   local exact = recoverable > 0 and entry.exact .. '+' .. recoverable or entry.exact
   results[entry.number] = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'

@@ -1,0 +1,61 @@
+"""Build the REST API of a replica: the services behind its calls, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.domain.bounded_body import ArrivingBodies
+from gateway.domain.event_catalogue import EventCatalogue
+from gateway.domain.ingest_keys import IngestKey
+from gateway.domain.sampling import Sampling
+from gateway.interfaces import Clock, State
+from gateway.metrics import RequestMetrics
+from gateway.runtime.events import CurrentPushSchemas
+from gateway.runtime.webhook_queues import ConfiguredQueues, ConfiguredWebhooks
+from gateway.settings import Settings
+from ingest_api import app as rest
+from ingest_api.access_log import RejectionLimit
+from ingest_api.interfaces import Publisher, Tracer
+from ingest_api.pipeline import RestApi
+
+
+def build_rest_api(
+    settings: Settings,
+    *,
+    publisher: Publisher,
+    state: State,
+    webhooks: ConfiguredWebhooks,
+    keys: Mapping[str, IngestKey],
+    event_catalogue: Callable[[], EventCatalogue],
+    clock: Clock,
+    metrics: RequestMetrics,
+    sampling: Sampling,
+    tracer: Tracer | None,
+    is_serving: Callable[[], bool],
+    explains_signatures: bool,
+    arriving: ArrivingBodies,
+    rejections: RejectionLimit,
+) -> RestApi:
+    """Build the REST API. ``keys`` are the ingest keys in effect, by id; the rest as in ``create_rest_api``."""
+    return rest.create_rest_api(
+        publisher=publisher,
+        presence=state.presence,
+        dedup=state.dedup,
+        rates=state.rates,
+        queues=ConfiguredQueues(state, webhooks),
+        answers=state.acks,
+        keys=keys.get,
+        clock=clock,
+        metrics=metrics,
+        namespaces=frozenset(settings.namespaces),
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout_seconds=settings.request_timeout_seconds,
+        path_prefix=settings.ingest_path_prefix,
+        sampling=sampling,
+        tracer=tracer,
+        event_schemas=CurrentPushSchemas(event_catalogue),
+        is_serving=is_serving,
+        explains_signatures=explains_signatures,
+        arriving=arriving,
+        rejections=rejections,
+    )

@@ -1,0 +1,55 @@
+"""The calls that change connections and webhooks, as the OpenAPI document describes them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ingest_api import answers
+from ingest_api.openapi_calls import Operation
+
+CHANGES: Final = (
+    Operation(
+        id="disconnectUser",
+        method="post",
+        path="/disconnect/user/{id}",
+        parameters=("UserId",),
+        tag="users",
+        summary="Disconnect a user",
+        description="Closes the user's connections in one namespace or in all. The stock client does not reconnect by"
+        " itself. Scope `admin`.",
+        response=answers.DisconnectAnswer,
+        response_description="The broker has the disconnect command. The response does not wait for any client.",
+        response_examples={"two": {"disconnected": 2}},
+        body="Disconnect",
+        body_required=False,
+        body_examples={"everything": {}, "logout": {"revoke": True}},
+    ),
+    Operation(
+        id="replayDeadLetters",
+        method="post",
+        path="/webhooks/{id}/replay",
+        parameters=("WebhookId",),
+        tag="webhooks",
+        summary="Send dead letters again",
+        description="Puts dead letters at the end of the queue, with their ids, all or none. Scope `admin`.",
+        response=answers.ReplayAnswer,
+        response_description="The dead letters are in the queue. The response does not wait for the webhook.",
+        response_examples={"one": {"replayed": 1}},
+        body="DeadLetterIds",
+        body_examples={"one": {"ids": ["p-42-1795262400000"]}},
+    ),
+    Operation(
+        id="dropDeadLetters",
+        method="post",
+        path="/webhooks/{id}/drop",
+        parameters=("WebhookId",),
+        tag="webhooks",
+        summary="Delete dead letters",
+        description="Deletes dead letters. Scope `admin`.",
+        response=answers.DropAnswer,
+        response_description="The dead letters are deleted.",
+        response_examples={"one": {"dropped": 1}},
+        body="DeadLetterIds",
+        body_examples={"one": {"ids": ["p-42-1795262400000"]}},
+    ),
+)
