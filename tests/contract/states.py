@@ -18,6 +18,7 @@ from gateway.interfaces import (
     Presence,
     PresenceEvents,
     RateLimits,
+    Replies,
     Revocations,
     Sessions,
     UserLists,
@@ -52,6 +53,7 @@ class StateUnderTest(Protocol):
     webhook_queues: WebhookQueues
     presence_events: PresenceEvents
     user_lists: UserLists
+    replies: Replies
 
     def now(self) -> float:
         """Return the wall-clock time of the store, in seconds since 1970."""
@@ -110,6 +112,7 @@ class MemoryUnderTest:
         self.webhook_queues: WebhookQueues = state.webhook_queues
         self.presence_events: PresenceEvents = state.presence_events
         self.user_lists: UserLists = state.user_lists
+        self.replies: Replies = state.replies
 
     def now(self) -> float:
         return self._clock.now()
@@ -166,6 +169,7 @@ class RedisUnderTest:
         self.webhook_queues: WebhookQueues = state.webhook_queues
         self.presence_events: PresenceEvents = state.presence_events
         self.user_lists: UserLists = state.user_lists
+        self.replies: Replies = state.replies
 
     def now(self) -> float:
         return time.time() + self._offset

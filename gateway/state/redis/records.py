@@ -152,7 +152,7 @@ def _disconnect_fields(number: int, command: DisconnectCommand) -> list[str]:
     more: list[str] = []
     if number >= REPLY_FORMAT:
         more = [command.room, command.token_id, command.reply_to]
-    elif not command.user or command.reply_to:
+    elif command.room or command.token_id or command.reply_to:
         raise FormatTooOld
     namespaces, exclude = ITEM.join(command.namespaces), ITEM.join(command.exclude)
     flags = "r" if command.revoke else ""

@@ -132,7 +132,7 @@ def release_of(newest: int) -> Codec:
     )
 
 
-def previous_release() -> Codec:
+def release_without_joins() -> Codec:
     """The codec of a release before rooms could be joined."""
     return release_of(2)
 
@@ -140,6 +140,11 @@ def previous_release() -> Codec:
 def former_release() -> Codec:
     """The codec of the release before frames named the log of their deployment."""
     return release_of(3)
+
+
+def previous_release() -> Codec:
+    """The codec of the release before replicas replied to entries and backends changed rooms."""
+    return release_of(4)
 
 
 def received_probes(replica: Replica) -> float:

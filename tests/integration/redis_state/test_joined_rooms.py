@@ -17,7 +17,7 @@ from gateway.services.memberships import Memberships
 from gateway.services.recovery import Recovery
 from gateway.services.replay_budget import ReplayBudget
 from gateway.state.redis.sessions import decode_session, encode_session
-from tests.integration.redis_state.replicas import MANUAL_HEARTBEATS, Replica, previous_release, replicas
+from tests.integration.redis_state.replicas import MANUAL_HEARTBEATS, Replica, release_without_joins, replicas
 from tests.support.clock import FakeSchedule
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
@@ -173,9 +173,11 @@ async def test_rooms_can_be_joined_at_once_in_a_new_deployment(server: RedisServ
         assert n.state.join_wait_seconds(FORMER_SID) == 0
 
 
-async def test_no_room_is_joined_while_a_replica_of_the_previous_release_lives(server: RedisServer) -> None:
+async def test_no_room_is_joined_while_a_replica_of_a_release_without_joins_lives(
+    server: RedisServer,
+) -> None:
     async with replicas(server, "n") as [n]:
-        older = Replica(server, "o", codec=previous_release())
+        older = Replica(server, "o", codec=release_without_joins())
         await older.start()
         await await_until(lambda: n.state.join_wait_seconds(OTHER_ROOM) > 0, "the older one is noticed")
 
@@ -191,7 +193,7 @@ async def test_name_of_a_former_sid_is_joined_once_such_a_session_cannot_be_resu
 ) -> None:
     async with replicas(server, "n", **MANUAL_HEARTBEATS, history_slack_seconds=10.0) as [n]:
         older = Replica(
-            server, "o", codec=previous_release(), lease_seconds=0.5, subscription_timeout_seconds=300.0
+            server, "o", codec=release_without_joins(), lease_seconds=0.5, subscription_timeout_seconds=300.0
         )
         await older.start()
         await n.state.membership.heartbeat()

@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.messages import DisconnectCommand, LogEntry, RoomChange, new_id
 from tests.integration.redis_state.replicas import (
     MANUAL_HEARTBEATS,
     Replica,
@@ -42,7 +44,7 @@ async def test_older_replica_cut_off_past_its_lease_reads_what_newer_ones_wrote_
         await older.start()
         await older.subscribe("room")
         server.execute("HSET", "t:sessions:o", "p", "a session")
-        await await_until(lambda: writes(n) == b"2", "the newer one has noticed the older one")
+        await await_until(lambda: writes(n) == b"4", "the newer one has noticed the older one")
         proxy.break_connections()
         await await_until(lambda: n.reaped == ["o"], "it is found dead")
         await await_until(lambda: server.execute("EXISTS", "t:sessions:o") == 0, "its sessions are removed")
@@ -63,11 +65,11 @@ async def test_older_replica_is_forgotten_once_the_log_holds_nothing_that_it_mis
     async with replicas(server, "n", **times) as [n]:
         older = Replica(server, "o", url=None, codec=previous_release(), **times)
         await older.start()
-        await await_until(lambda: writes(n) == b"2", "the newer one has noticed the older one")
+        await await_until(lambda: writes(n) == b"4", "the newer one has noticed the older one")
 
         await older.stop()
 
-        await await_until(lambda: writes(n) == b"4", "no replica needs the older format")
+        await await_until(lambda: writes(n) == b"5", "no replica needs the older format")
         assert server.execute("HKEYS", "t:formats") == [b"n"]
 
 
@@ -78,21 +80,21 @@ async def test_older_replica_that_shut_down_does_not_hold_back_the_format(
     async with replicas(server, "n") as [n]:
         older = Replica(server, "o", codec=previous_release())
         await older.start()
-        await await_until(lambda: writes(n) == b"2", "the newer one has noticed the older one")
+        await await_until(lambda: writes(n) == b"4", "the newer one has noticed the older one")
         if with_sessions:
             server.execute("HSET", "t:sessions:o", "p", "a session")
 
         await older.shut_down()
         await n.state.membership.heartbeat()
 
-        assert writes(n) == b"4"
+        assert writes(n) == b"5"
 
 
 async def test_replica_that_starts_beside_newer_ones_receives_everything_from_then_on(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "n") as [n]:
-        assert writes(n) == b"4"
+        assert writes(n) == b"5"
         async with replicas(server, "o", codec=previous_release()) as [older]:
             await older.subscribe("room")
 
@@ -111,6 +113,43 @@ async def test_replica_that_starts_beside_others_of_its_release_does_not_wait(
         await second.stop()
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        make("room")._replace(all_of=("other",)),
+        make("room")._replace(reply_to="n"),
+        make("room")._replace(attachments=("AA==",)),
+        DisconnectCommand(new_id(), "", ("/",), 1_700_000_000.0, room="room"),
+        DisconnectCommand(new_id(), "", ("/",), 1_700_000_000.0, token_id="t-1"),
+        DisconnectCommand(new_id(), "ann", ("/",), 1_700_000_000.0, reply_to="n"),
+        RoomChange(new_id(), "/", ("room",), ("other",), is_join=True),
+    ],
+    ids=lambda entry: type(entry).__name__,
+)
+async def test_entry_that_a_living_replica_cannot_read_is_rejected_until_that_has_left(
+    server: RedisServer, entry: LogEntry
+) -> None:
+    async with replicas(server, "n") as [n]:
+        await n.subscribe("room", "user:ann", None)
+        older = Replica(server, "o", codec=previous_release())
+        await older.start()
+        await await_until(lambda: writes(n) == b"4", "the newer one has noticed the older one")
+
+        with pytest.raises(BrokerUnavailable) as rejection:
+            await n.state.broker.append(entry)
+        assert rejection.value.code == "broker_unavailable"
+        assert "previous release" in rejection.value.message
+        marker = await n.push("room")
+        await n.receives(marker)
+        assert n.received == [marker]
+
+        await older.shut_down()
+        await await_until(lambda: writes(n) == b"5", "the older one has left")
+        await n.state.broker.append(entry)
+        await n.receives(entry)
+        assert n.received == [marker, entry]
+
+
 async def test_entry_in_an_unreadable_format_is_reported_as_a_gap(
     server: RedisServer,
 ) -> None:
@@ -120,7 +159,7 @@ async def test_entry_in_an_unreadable_format_is_reported_as_a_gap(
         )
         await older.start()
         await older.subscribe("room")
-        assert writes(n) == b"4"  # it has not noticed the older one
+        assert writes(n) == b"5"  # it has not noticed the older one
 
         await n.push("elsewhere")
         await n.push("room")

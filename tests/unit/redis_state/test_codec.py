@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.messages import DisconnectCommand, LogEntry, Message, SessionTakeover
+from gateway.domain.messages import DisconnectCommand, LogEntry, Message, Reply, RoomChange, SessionTakeover
 from gateway.domain.names import RESERVED_EVENTS
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from gateway.state.redis.codec import Codec, decode_publish_result
-from gateway.state.redis.records import DecodeError
+from gateway.state.redis.records import DecodeError, FormatTooOld
 from tests.integration.redis_state.replicas import previous_release
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])
@@ -35,6 +36,18 @@ MESSAGES = st.builds(
     exclude=st.frozensets(NAMES, max_size=3),
     volatile=st.booleans(),
     trace=st.none() | TRACES,
+    all_of=st.just(()),
+    reply_to=st.just(""),
+    attachments=st.just(()),
+)
+NEW_MESSAGES = st.builds(
+    Message._replace,
+    MESSAGES,
+    all_of=st.lists(NAMES, min_size=1, max_size=4).map(tuple),
+    reply_to=st.just("") | NAMES,
+    attachments=st.lists(st.binary(min_size=1, max_size=9).map(b64encode).map(bytes.decode), max_size=3).map(
+        tuple
+    ),
 )
 DISCONNECT_COMMANDS = st.builds(
     DisconnectCommand,
@@ -44,6 +57,30 @@ DISCONNECT_COMMANDS = st.builds(
     at=st.floats(0, 1e11),
     exclude=st.frozensets(NAMES, max_size=3),
     revoke=st.booleans(),
+    room=st.just(""),
+    token_id=st.just(""),
+    reply_to=st.just(""),
+)
+NEW_DISCONNECT_COMMANDS = st.one_of(
+    st.builds(DisconnectCommand._replace, DISCONNECT_COMMANDS, user=st.just(""), room=NAMES, reply_to=NAMES),
+    st.builds(DisconnectCommand._replace, DISCONNECT_COMMANDS, user=st.just(""), token_id=NAMES),
+    st.builds(DisconnectCommand._replace, DISCONNECT_COMMANDS, reply_to=NAMES),
+)
+ROOM_CHANGES = st.builds(
+    RoomChange,
+    id=st.text("abc-_", min_size=1, max_size=22),
+    namespace=NAMES.map(lambda name: "/" + name),
+    rooms=st.lists(NAMES, max_size=4).map(tuple),
+    changed=st.lists(NAMES, min_size=1, max_size=4).map(tuple),
+    is_join=st.booleans(),
+    exclude=st.frozensets(NAMES, max_size=3),
+    reply_to=st.just("") | NAMES,
+)
+REPLIES = st.builds(
+    Reply,
+    entry_id=st.text("abc-_", min_size=1, max_size=22),
+    replica=NAMES,
+    content=st.recursive(st.none() | st.text(CHARACTERS) | st.integers(), st.lists).map(json.dumps),
 )
 SESSION_TAKEOVERS = st.builds(
     SessionTakeover,
@@ -52,9 +89,11 @@ SESSION_TAKEOVERS = st.builds(
     sid=NAMES,
     owner=NAMES,
 )
+NEW_ENTRIES = st.one_of(NEW_MESSAGES, NEW_DISCONNECT_COMMANDS, ROOM_CHANGES)
+"""Those that only a replica that reads format 5 can read."""
 
 
-@given(entry=st.one_of(MESSAGES, DISCONNECT_COMMANDS, SESSION_TAKEOVERS))
+@given(entry=st.one_of(MESSAGES, DISCONNECT_COMMANDS, SESSION_TAKEOVERS, NEW_ENTRIES))
 def test_entry_is_decoded_as_it_was_encoded(entry: LogEntry) -> None:
     codec = Codec()
 
@@ -72,6 +111,34 @@ def test_entry_encoded_for_the_previous_release_is_decoded_there(entry: LogEntry
 
     assert read == entry
     assert ours.encode(entry) == theirs.encode(entry)
+
+
+@given(entry=NEW_ENTRIES)
+def test_entry_that_the_previous_release_cannot_read_is_not_encoded_for_it(entry: LogEntry) -> None:
+    ours, theirs = Codec(), previous_release()
+    ours.negotiate(theirs.newest)
+
+    with pytest.raises(FormatTooOld):
+        ours.encode(entry)
+    with pytest.raises(DecodeError):
+        theirs.decode_entry(Codec().encode(entry))
+
+
+@given(reply=REPLIES)
+def test_reply_is_decoded_as_it_was_encoded_and_is_no_entry(reply: Reply) -> None:
+    codec = Codec()
+
+    assert codec.decode_frame(b"0-0\n" + codec.reply(reply)) == (Position("0-0"), reply, "")
+    with pytest.raises(DecodeError, match="no entry"):
+        codec.decode_entry(codec.reply(reply))
+
+
+@pytest.mark.parametrize("field", Reply._fields)
+def test_reply_with_a_separator_in_a_field_is_not_encoded(field: str) -> None:
+    reply = Reply("id", "a", "{}")._replace(**{field: "x\x1ey"})
+
+    with pytest.raises(ValueError, match="control character"):
+        Codec().reply(reply)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +163,8 @@ def test_arbitrary_bytes_are_decoded_or_raise_decode_error(data: bytes) -> None:
 
 @settings(max_examples=300)
 @given(
-    tag=st.sampled_from(
-        ["2M", "2K", "2T", "2N", "2C", "3M", "3K", "3T", "3N", "3C", "4M", "4C", "4N", "5M", "1M", "", "M"]
-    ),
-    fields=st.lists(st.text(max_size=8), max_size=9),
+    tag=st.sampled_from([number + letter for number in "12356" for letter in "MKTNCJRWL"] + ["", "M", "R"]),
+    fields=st.lists(st.text(max_size=8) | st.sampled_from(["/", "a", "1", ""]), max_size=12),
     position=st.sampled_from([b"1-1", b"1-", b"", b"99999999999999999-0", "١-1".encode()]),
 )
 def test_arbitrary_records_are_decoded_or_raise_decode_error(
@@ -113,7 +178,7 @@ def test_arbitrary_records_are_decoded_or_raise_decode_error(
 def test_session_takeover_is_encoded_as_four_fields() -> None:
     assert (
         Codec().encode(SessionTakeover("id", "/chät", "s1", "b/1"))
-        == "4T\x1eid\x1e/chät\x1es1\x1eb/1".encode()
+        == "5T\x1eid\x1e/chät\x1es1\x1eb/1".encode()
     )
 
 
@@ -131,7 +196,7 @@ def test_session_takeover_is_encoded_as_four_fields() -> None:
         b"3T\x1eid\x1e/\x1es1\x1e",
         b"3T\x1eid\x1e/\x1es1\x1e\xff",
         b"3t\x1eid\x1e/\x1es1\x1eb/1",
-        b"5T\x1eid\x1e/\x1es1\x1eb/1",
+        b"6T\x1eid\x1e/\x1es1\x1eb/1",
         b" 3T\x1eid\x1e/\x1es1\x1eb/1",
     ],
 )
@@ -140,6 +205,32 @@ def test_malformed_session_takeover_is_not_decoded(record: bytes) -> None:
         Codec().decode_entry(record)
     with pytest.raises(DecodeError):
         Codec().decode_frame(b"1-1\n" + record)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"5K\x1eid\x1e\x1e/\x1e1.0\x1e\x1e\x1e\x1e\x1e",  # neither user, room nor token id
+        b"5K\x1eid\x1eann\x1e/\x1e1.0\x1e\x1e\x1eroom\x1e\x1e",
+        b"5K\x1eid\x1e\x1e/\x1e1.0\x1e\x1e\x1eroom\x1ejti\x1e",
+        b"5K\x1eid\x1eann\x1e/\x1e1.0\x1e\x1e",
+        b"4K\x1eid\x1e\x1e/\x1e1.0\x1e\x1e\x1eroom\x1e\x1e",
+        b"5J\x1eid\x1e/\x1ej\x1eroom\x1e\x1e\x1e",  # no changed room
+        b"5J\x1eid\x1e/\x1e\x1eroom\x1eother\x1e\x1e",
+        b"5J\x1e\x1e/\x1ej\x1eroom\x1eother\x1e\x1e",
+        b"5J\x1eid\x1echat\x1ej\x1eroom\x1eother\x1e\x1e",
+        b"4J\x1eid\x1e/\x1ej\x1eroom\x1eother\x1e\x1e",
+        b"5M\x1eid\x1e/\x1e\x1e\x1e\x1enews\x1e",  # without the fields that format 5 added
+        b"5R\x1e\x1ea\x1e{}",
+        b"5R\x1eid\x1e\x1e{}",
+        b"5R\x1eid",
+    ],
+)
+def test_malformed_record_of_format_5_is_not_decoded(record: bytes) -> None:
+    with pytest.raises(DecodeError):
+        Codec().decode_entry(record)
+    with pytest.raises(DecodeError):
+        Codec().decode_frame(b"1-1\n" + record + b"\x1e77")
 
 
 @pytest.mark.parametrize("field", ["id", "namespace", "sid", "owner"])
