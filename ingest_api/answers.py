@@ -64,6 +64,20 @@ class EmitToRoomAnswer(BroadcastAnswer):
     )
 
 
+class EmitToUsersAnswer(BroadcastAnswer):
+    """The broker has the message."""
+
+    users = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(metadata={"minimum": 0}),
+        required=True,
+        metadata={
+            "description": "The connections of each user, counted as in `connections`.",
+            "examples": [{"42": 2, "43": 0}],
+        },
+    )
+
+
 class ConnectionAnswer(Schema):
     """One connection of a user."""
 

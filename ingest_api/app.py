@@ -113,6 +113,7 @@ def _routes(authenticator: Authenticator, handlers: Handlers) -> tuple[Route, ..
         Route("POST", "/emit/user/{id}", require((EMIT_USER,), handlers.emit_to_user)),
         # A key with the scope emit:user alone may name rooms of users here.
         Route("POST", "/emit/room", require((EMIT_ROOM, EMIT_USER), handlers.emit_to_room)),
+        Route("POST", "/emit/users", require((EMIT_USER,), handlers.emit_to_users)),
         Route("POST", "/broadcast", require((BROADCAST,), handlers.broadcast)),
         Route("GET", "/presence/{id}", require((PRESENCE,), handlers.presence)),
         Route("POST", "/disconnect/user/{id}", require((ADMIN,), handlers.disconnect)),

@@ -11,7 +11,7 @@ import orjson
 
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import Message, PublishResult, keyed_id, new_id
-from gateway.domain.names import FORMER_SID_FORM, USER_PREFIX
+from gateway.domain.names import FORMER_SID_FORM, USER_PREFIX, user_room
 from gateway.domain.presence import PresentConnection
 from gateway.domain.times import iso_timestamp
 from ingest_api.errors import Problem
@@ -29,7 +29,7 @@ from ingest_api.push import (
     read_push,
 )
 from ingest_api.request import AuthenticatedRequest, Response
-from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
+from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema, EmitToUsersSchema
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -55,6 +55,7 @@ class Handlers:
         self._clock = clock
         self._emit = EmitSchema(namespaces=namespaces)
         self._emit_to_room = EmitToRoomSchema(namespaces=namespaces)
+        self._emit_to_users = EmitToUsersSchema(namespaces=namespaces)
         self._disconnect = DisconnectSchema(namespaces=namespaces)
         self._in_flight = InFlight()
         self._large_body = asyncio.Lock()
@@ -76,6 +77,13 @@ class Handlers:
             await self._check_former_sids(rooms)
         address: dict[str, Any] = {"rooms": rooms} if push.room is None else {"room": push.room}
         return await self._publish(authenticated, push, rooms, address)
+
+    async def emit_to_users(self, authenticated: AuthenticatedRequest) -> Response:
+        """Push an event to every connection of several users, and return the number of each user."""
+        push = await self._read_push(self._emit_to_users, authenticated)
+        rooms = tuple(map(user_room, push.users))
+        _check_target(authenticated.key, rooms)
+        return await self._publish(authenticated, push, rooms, {}, users=push.users)
 
     async def broadcast(self, authenticated: AuthenticatedRequest) -> Response:
         """Push an event to every connection in a namespace."""
@@ -141,7 +149,13 @@ class Handlers:
         return push
 
     async def _publish(
-        self, authenticated: AuthenticatedRequest, push: Push, rooms: tuple[str, ...], address: dict[str, Any]
+        self,
+        authenticated: AuthenticatedRequest,
+        push: Push,
+        rooms: tuple[str, ...],
+        address: dict[str, Any],
+        *,
+        users: tuple[str, ...] = (),
     ) -> Response:
         key = authenticated.dedup_key
         # Positional arguments: keywords cost as much again as the tuple itself, for every push.
@@ -156,9 +170,14 @@ class Handlers:
             push.exclude,
             push.volatile,
             authenticated.request.trace,
+            push.all_of,
         )
         with self._in_flight.lock(authenticated.dedup_key):
-            result = await self._publisher.publish(message, authenticated.dedup_key)
+            if users:
+                result = await self._publisher.publish(message, key, with_counts=True)
+                address = {"users": dict(zip(users, result.counts, strict=True))}
+            else:
+                result = await self._publisher.publish(message, key)
         authenticated.request.publish_result = result
         content = {
             "id": result.id,

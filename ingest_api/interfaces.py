@@ -17,11 +17,22 @@ class Publisher(Protocol):
     """Accepts messages and disconnect commands.
 
     Raises:
-        GatewayError: Both methods raise the errors of ``gateway.interfaces.Broker.append``.
+        GatewayError: All methods raise the errors of ``gateway.interfaces.Broker.append``.
     """
 
-    async def publish(self, message: Message, dedup_key: DedupKey) -> PublishResult:
-        """Return when the broker has the message. Never wait for a client."""
+    async def publish(
+        self, message: Message, dedup_key: DedupKey, *, with_counts: bool = False
+    ) -> PublishResult:
+        """Return when the broker has the message. Never wait for a client.
+
+        ``with_counts``: the result has the connections at each address, too.
+        """
+        ...
+
+    async def publish_all(
+        self, messages: Sequence[Message], dedup_key: DedupKey
+    ) -> tuple[PublishResult, ...]:
+        """Return when the broker has all the messages, in this order. After an error it has none of them."""
         ...
 
     async def disconnect_user(

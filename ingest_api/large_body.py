@@ -38,7 +38,8 @@ _BLOCK_BYTES: Final = 32 * 1024
 _TOKENS_PER_STEP: Final = 2048
 
 _NAMES: Final = (
-    "event", "data", "args", "namespace", "volatile", "timestamp", "room", "rooms", "except", "revoke", "ids"
+    "event", "data", "args", "namespace", "volatile", "timestamp", "room", "rooms", "except", "revoke", "ids",
+    "all", "users",
 )  # fmt: skip
 """The members that any call takes."""
 _MARKS: Final = b'"[]{},'

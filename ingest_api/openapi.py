@@ -69,6 +69,9 @@ def _add_components(spec: APISpec) -> None:
     spec.components.schema(
         "EmitToRoom", one_payload | one_address, schema=schemas.EmitToRoomSchema(namespaces=namespaces)
     )
+    spec.components.schema(
+        "EmitToUsers", one_payload, schema=schemas.EmitToUsersSchema(namespaces=namespaces)
+    )
     spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
     spec.components.schema("DeadLetterIds", schema=schemas.DeadLetterIdsSchema())
     spec.components.schema("Webhook", schema=answers.WebhookAnswer)

@@ -79,6 +79,27 @@ PUSHES: Final = (
         body_examples={"room": {"room": "org:7"} | EVENT, "rooms": {"rooms": ["org:7", "org:8"]} | EVENT},
     ),
     Operation(
+        id="emitToUsers",
+        method="post",
+        path="/emit/users",
+        tag="push",
+        summary="Push an event to several users",
+        description="Pushes an event to every connection of several users in the namespace, and returns the number of"
+        " each user. Scope `emit:user` for each of them.",
+        response=answers.EmitToUsersAnswer,
+        response_examples={
+            "users": {
+                "id": ID,
+                "users": {"42": 2, "43": 0},
+                "online": True,
+                "connections": 2,
+                "recoverable": 0,
+            },
+        },
+        body="EmitToUsers",
+        body_examples={"users": {"users": ["42", "43"]} | EVENT},
+    ),
+    Operation(
         id="broadcast",
         method="post",
         path="/broadcast",

@@ -92,7 +92,7 @@ def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
 
 
 class Push(NamedTuple):
-    """An event to push. ``arguments`` are JSON texts. ``room`` and ``rooms`` are as in the body: at most one.
+    """An event to push. ``arguments`` are JSON texts. ``room``, ``rooms`` and ``users`` are as in the body.
 
     ``has_args`` is whether the arguments are the elements of ``args``, and not the one in ``data``. ``value_count`` is
     how many values a large body holds at most.
@@ -107,6 +107,8 @@ class Push(NamedTuple):
     rooms: tuple[str, ...]
     has_args: bool = False
     value_count: int = 0
+    all_of: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
 
 
 class Disconnect(NamedTuple):
@@ -144,7 +146,8 @@ def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    fast = fast_parse(body, with_room=schema.to_room) if MAIN_NAMESPACE in schema.namespaces else None
+    has_fast_form = schema.has_fast_form and MAIN_NAMESPACE in schema.namespaces
+    fast = fast_parse(body, with_room=schema.to_room) if has_fast_form else None
     if fast is not None:
         return Push(fast.event, MAIN_NAMESPACE, (fast.data,), _NO_EXCLUSIONS, False, fast.room, ())
     return parse_push(schema, body, now=now)
@@ -191,6 +194,8 @@ def _push_of(parsed: ParsedBody, loaded: Mapping[str, Any], arguments: tuple[str
         rooms=tuple(loaded.get("rooms", ())),
         has_args="args" in loaded,
         value_count=parsed.value_count,
+        all_of=tuple(loaded["all_"]),
+        users=tuple(loaded.get("users", ())),
     )
 
 

@@ -1,4 +1,4 @@
-"""``sio-gateway emit user|room|broadcast``."""
+"""``sio-gateway emit user|users|room|broadcast``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ _OPTIONS: Final = (
         metavar="ROOM",
         help="A room or socket id that does not get the event. Repeatable.",
     ),
+    click.option(
+        "--all",
+        "all_rooms",
+        multiple=True,
+        metavar="ROOM",
+        help="A room that a client has to be in, too, to get the event. Repeatable.",
+    ),
     click.option("--volatile", is_flag=True, help="Skip clients that are not ready to receive it."),
     click.option("--timestamp", is_flag=True, help="Let the gateway add the time to DATA as `timestamp`."),
     click.option(
@@ -60,7 +67,8 @@ def emit() -> None:
     \b
     Examples:
       sio-gateway emit user alice notification:new '{"title":"hi"}'
-      sio-gateway emit room org:7 report:ready '{"id":12}'
+      sio-gateway emit users alice,bob report:ready '{"id":12}'
+      sio-gateway emit room org:7 --all role:admin report:ready '{"id":12}'
       sio-gateway emit broadcast maintenance '"in five minutes"'
     """
 
@@ -77,6 +85,26 @@ def user(user: str, **options: Any) -> None:
       date +'{"now":"%T"}' | sio-gateway emit user alice tick -
     """
     _emit("/emit/user/" + user_in_path(user), {}, **options)
+
+
+@emit.command(epilog=EXIT_STATUSES)
+@click.argument("users", metavar="USER[,USER]...")
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="USER",
+    help="A further user. The id may contain commas. Repeatable.",
+)
+@_with_options
+def users(users: str, also: tuple[str, ...], **options: Any) -> None:
+    """Push EVENT with DATA to every connection of several USERs, and print the connections of each.
+
+    \b
+    Examples:
+      sio-gateway emit users alice,bob report:ready '{"id":12}'
+      sio-gateway emit users alice --also 'Miller, Bob' report:ready '{"id":12}'
+    """
+    _emit("/emit/users", {"users": [*filter(None, users.split(",")), *also]}, **options)
 
 
 @emit.command(epilog=EXIT_STATUSES)
@@ -119,6 +147,7 @@ def _emit(
     data: str | None,
     namespace: str | None,
     excluded: tuple[str, ...],
+    all_rooms: tuple[str, ...],
     volatile: bool,
     timestamp: bool,
     idempotency_key: str | None,
@@ -131,6 +160,8 @@ def _emit(
         fields["namespace"] = namespace
     if excluded:
         fields["except"] = list(excluded)
+    if all_rooms:
+        fields["all"] = list(all_rooms)
     fields |= {name: True for name, on in (("volatile", volatile), ("timestamp", timestamp)) if on}
     send_request(endpoint, "POST", path, _body(fields, data), idempotency_key)
 

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import Final, NamedTuple
 
-from gateway.domain.names import user_room
+from gateway.domain.names import USER_PREFIX, user_room
 from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
@@ -174,10 +174,15 @@ def has_exact_count(entry: LogEntry) -> bool:
     if entry.exclude:
         return False
     if isinstance(entry, Message):
-        return len(entry.rooms) <= 1 and not entry.all_of
+        return not entry.all_of and (len(entry.rooms) <= 1 or _are_of_users(entry.rooms))
     if isinstance(entry, RoomChange):
         return len(entry.rooms) <= 1
     return not entry.token_id and len(set(entry.namespaces)) == len(entry.namespaces)
+
+
+def _are_of_users(rooms: tuple[str, ...]) -> bool:
+    """Whether the rooms are those of different users: no connection is in two of them."""
+    return all(room.startswith(USER_PREFIX) for room in rooms) and len(set(rooms)) == len(rooms)
 
 
 class Reply(NamedTuple):
@@ -195,6 +200,7 @@ class PublishResult(NamedTuple):
     most. ``replayed``: an earlier request with the same idempotency key was accepted, and this was its answer.
     ``recoverable``: further recipients whose connection was lost and who may resume it, counted in the same way.
     ``replicas``: the living replicas with a connection at the addresses, if the entry names a replica to reply to.
+    ``counts``: the connections at each of its addresses, if the caller of ``append`` asked for them.
     """
 
     id: str
@@ -204,6 +210,7 @@ class PublishResult(NamedTuple):
     replayed: bool = False
     recoverable: int = 0
     replicas: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 def keyed_id(scope: str, idempotency_key: str, fingerprint: str) -> str:

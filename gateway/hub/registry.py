@@ -183,7 +183,7 @@ class Hub:
     async def deliver(self, entry: LogEntry, position: Position, *, more: bool = False) -> None:
         """Deliver an entry to its recipients here; see ``interfaces.Deliver``."""
         addresses = entry.addresses
-        if len(addresses) == 1 and not entry.exclude:
+        if len(addresses) == 1 and not entry.exclude and not (isinstance(entry, Message) and entry.all_of):
             recipients = list(self._members.get(addresses[0], ()))
         else:
             recipients = await self._recipients(entry, addresses)
@@ -295,16 +295,38 @@ class Hub:
 
     async def _recipients(self, entry: LogEntry, addresses: Collection[Address]) -> list[Connection]:
         """Return the connections at the addresses, each once, as a copy: members may change while it is sent."""
-        recipients: Members = {}
-        for address in addresses:
-            recipients.update(self._members.get(address, {}))
-            await self._fan_out.pause_if_due()
+        if isinstance(entry, Message) and entry.all_of:
+            recipients = await self._in_all_rooms(entry)
+        else:
+            recipients = {}
+            for address in addresses:
+                recipients.update(self._members.get(address, {}))
+                await self._fan_out.pause_if_due()
         for name in entry.exclude:
             for namespace in {address.namespace for address in addresses}:
                 for connection in self._members.get(Address(namespace, name), {}):
                     recipients.pop(connection, None)
             await self._fan_out.pause_if_due()
         return list(recipients)
+
+    async def _in_all_rooms(self, message: Message) -> Members:
+        """Return the connections in each room of ``all_of`` that are at an address of the message.
+
+        Costs as much as the smallest of the rooms of ``all_of`` has connections.
+        """
+        required, one_of = frozenset(message.all_of), frozenset(message.rooms)
+        members: list[Members] = [
+            self._members.get(Address(message.namespace, room), {}) for room in required
+        ]
+        found: Members = {}
+        smallest = min(members, key=len)
+        candidates = list(smallest)
+        for start in range(0, len(candidates), STEP):
+            for each in candidates[start : start + STEP]:
+                if required <= each.rooms and (not one_of or not one_of.isdisjoint(each.rooms)):
+                    found[each] = None
+            await self._fan_out.pause_if_due()
+        return found
 
     def _is_registered(self, connection: Connection) -> bool:
         """Whether a connection is registered. Its sid does not decide that: one that resumed it here has the same."""

@@ -64,12 +64,15 @@ class Broker(Protocol):
     - A replica receives its own entries only in this way.
     """
 
-    async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
+    async def append(
+        self, entry: LogEntry, dedup_key: DedupKey | None = None, *, with_counts: bool = False
+    ) -> PublishResult:
         """Accept an entry and return when the broker has it; never wait for a client.
 
         When too many entries wait for the listener, wait for space for a limited time before anything else is done. An
         idempotency key that was used before with the same fingerprint returns the first result with ``replayed`` true
         and consumes the new nonce. So does a retransmission of an accepted request that had an idempotency key.
+        ``with_counts``: the result has the connections at each address, too, also for a repeat.
 
         Raises: NonceReplayed or IdempotencyConflict when the dedup key is rejected; nothing happened then.
         """

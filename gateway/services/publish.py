@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.messages import DisconnectCommand, Message, PublishResult, new_id
@@ -39,15 +39,31 @@ class MessagePublisher:
             "idempotent_replays", "Requests that repeated an idempotency key and got the first result."
         )
 
-    async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult:
-        """Return once the broker has the message.
+    async def publish(
+        self, message: Message, dedup_key: DedupKey | None = None, *, with_counts: bool = False
+    ) -> PublishResult:
+        """Return once the broker has the message. ``with_counts`` is that of ``Broker.append``.
 
         Raises: what ``Broker.append`` raises.
         """
         self._delivery_timer.start(message)
-        result = await self._broker.append(message, dedup_key)
+        result = await self._broker.append(message, dedup_key, with_counts=with_counts)
         self._count_result(result, message.id, VOLATILE if message.volatile else MESSAGE)
         return result
+
+    async def publish_all(
+        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+    ) -> tuple[PublishResult, ...]:
+        """Return once the broker has all the messages.
+
+        Raises: what ``Broker.append_all`` raises; then it has none.
+        """
+        for message in messages:
+            self._delivery_timer.start(message)
+        results = await self._broker.append_all(messages, dedup_key)
+        for message, result in zip(messages, results, strict=True):
+            self._count_result(result, message.id, VOLATILE if message.volatile else MESSAGE)
+        return results
 
     async def disconnect_user(
         self,

@@ -237,12 +237,19 @@ def _is_for(connection: Connection, entry: LogEntry, position: Position) -> bool
 def _reaches(session: RecoverySession, rooms: frozenset[str], entry: LogEntry, position: Position) -> bool:
     if isinstance(entry, SessionTakeover) or not rooms.isdisjoint(entry.exclude):
         return False
+    if isinstance(entry, Message) and not all(_sees(session, room, position) for room in entry.all_of):
+        return False
     return any(
-        address.namespace == session.namespace
-        and (address.room is None or address.room in session.rooms)
-        and positions.is_after(position, session.visible_from(address.room))
+        address.namespace == session.namespace and _sees(session, address.room, position)
         for address in entry.addresses
     )
+
+
+def _sees(session: RecoverySession, room: str | None, position: Position) -> bool:
+    """Whether a message to a room at a position is for the session; room None is everyone."""
+    if room is not None and room not in session.rooms:
+        return False
+    return positions.is_after(position, session.visible_from(room))
 
 
 def _parse(text: object) -> Position | None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from opentelemetry import trace as otel
@@ -163,8 +164,30 @@ class PublishingSpans:
         self.disconnect_user = publisher.disconnect_user
         """Without a span of its own: the span of the request shows everything."""
 
-    async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult:
+    async def publish(
+        self, message: Message, dedup_key: DedupKey | None = None, *, with_counts: bool = False
+    ) -> PublishResult:
         """See ``MessagePublisher.publish``."""
+        span, traced = self._begin(message)
+        with _publishing((span,)):
+            result = await self._publisher.publish(traced, dedup_key, with_counts=with_counts)
+            _describe(span, result)
+            return result
+
+    async def publish_all(
+        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+    ) -> tuple[PublishResult, ...]:
+        """See ``MessagePublisher.publish_all``."""
+        begun = [self._begin(message) for message in messages]
+        spans = [span for span, _ in begun]
+        with _publishing(spans):
+            results = await self._publisher.publish_all([traced for _, traced in begun], dedup_key)
+            for span, result in zip(spans, results, strict=True):
+                _describe(span, result)
+            return results
+
+    def _begin(self, message: Message) -> tuple[otel.Span, Message]:
+        """Begin the span of a message; return it, and the message as a part of it."""
         parent = message.trace
         attributes = _of_message("publish", "send", message) | {
             "messaging.message.body.size": json_bytes(message)
@@ -175,20 +198,29 @@ class PublishingSpans:
             kind=otel.SpanKind.PRODUCER,
             attributes=attributes,
         )
-        try:
-            result = await self._publisher.publish(message._replace(trace=_trace_of(span, parent)), dedup_key)
-        except BaseException as error:
+        return span, message._replace(trace=_trace_of(span, parent))
+
+
+@contextmanager
+def _publishing(spans: Sequence[otel.Span]) -> Iterator[None]:
+    """End the spans of messages that are accepted together, with the error if they are not."""
+    try:
+        yield
+    except BaseException as error:
+        for span in spans:
             # Only its name: its text may contain names of hosts.
             span.set_attribute("error.type", getattr(error, "code", type(error).__name__))
             span.set_status(otel.StatusCode.ERROR)
-            raise
-        else:
-            span.set_attribute("messaging.message.id", result.id)
-            span.set_attribute("sio_gateway.connections", result.connections)
-            span.set_attribute("sio_gateway.replayed", result.replayed)
-            return result
-        finally:
+        raise
+    finally:
+        for span in spans:
             span.end()
+
+
+def _describe(span: otel.Span, result: PublishResult) -> None:
+    span.set_attribute("messaging.message.id", result.id)
+    span.set_attribute("sio_gateway.connections", result.connections)
+    span.set_attribute("sio_gateway.replayed", result.replayed)
 
 
 class DeliverySpans:

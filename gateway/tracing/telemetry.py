@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -87,7 +87,13 @@ class CallTracer(Protocol):
 class Publisher(Protocol):
     """Publishes entries; see ``gateway.services.publish.MessagePublisher``, which satisfies it."""
 
-    async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult: ...
+    async def publish(
+        self, message: Message, dedup_key: DedupKey | None = None, *, with_counts: bool = False
+    ) -> PublishResult: ...
+
+    async def publish_all(
+        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+    ) -> tuple[PublishResult, ...]: ...
 
     async def disconnect_user(
         self,

@@ -84,6 +84,7 @@ class MakeState(Protocol):
         recovery_seconds: float = 120.0,
         history_slack_seconds: float = 60.0,
         idempotency_seconds: float = 3600.0,
+        idempotency_keys: int = 100_000,
         revocation_seconds: float = 86_400.0,
         last_seen_seconds: float = 86_400.0,
         max_user_acks: int = 5_000,

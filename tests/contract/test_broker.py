@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import (
     at,
     connection,
+    dedup_key,
     disconnect_command,
     message,
     newest_position,
@@ -420,3 +422,35 @@ async def test_concurrent_appends_are_delivered_as_accepted_in_the_order_of_posi
         await asyncio.gather(*(append(rooms) for rooms in rooms_of_appenders))
 
         assert await listener.all_so_far() == sorted(accepted, key=lambda item: positions.order(item[0]))
+
+
+async def test_result_has_the_connections_at_each_address_if_asked_for(state: StateUnderTest) -> None:
+    for sid, user in (("s1", "ann"), ("s2", "ann"), ("s3", "bob")):
+        await state.presence.register(connection(sid, user), [f"user:{user}"])
+    rooms = ("user:ann", "user:eve", "user:bob")
+    news, key = message(*rooms), dedup_key(state, idempotency_key="key")
+
+    result = await state.broker.append(news, key, with_counts=True)
+
+    assert (result.counts, result.connections, result.exact) == ((2, 0, 1), 3, True)
+    await state.presence.unregister("s1", is_parked=True)
+    assert await state.broker.append(news, with_counts=True) == result
+    repeat = await state.broker.append(
+        message(*rooms), dedup_key(state, idempotency_key="key"), with_counts=True
+    )
+    assert repeat == result._replace(replayed=True)
+    later = await state.broker.append(message(*rooms), with_counts=True)
+    assert (later.counts, later.recoverable) == ((1, 0, 1), 1)
+    assert await state.broker.append(message(*rooms)) == later._replace(counts=())._replace(
+        id=ANY, position=ANY
+    )
+
+
+async def test_number_of_recipients_that_have_to_be_in_further_rooms_is_an_upper_bound(
+    state: StateUnderTest,
+) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a"])
+
+    result = await state.broker.append(message("a")._replace(all_of=("b",)))
+
+    assert (result.connections, result.exact) == (1, False)

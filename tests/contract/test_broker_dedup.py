@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.errors import FreshnessUnknown, IdempotencyConflict, NonceReplayed
+from gateway.domain.errors import BrokerUnavailable, FreshnessUnknown, IdempotencyConflict, NonceReplayed
 from gateway.domain.messages import PublishResult
 from gateway.domain.positions import START
 from gateway.domain.traces import Trace
@@ -307,3 +307,20 @@ async def test_retransmission_is_known_for_as_long_as_its_nonce(state: StateUnde
 
     with pytest.raises(FreshnessUnknown):
         await state.broker.append(message("a"), request)
+
+
+async def test_each_result_of_a_batch_takes_the_place_of_an_idempotency_key(make_state: MakeState) -> None:
+    state = await make_state(idempotency_keys=50)
+    first: list[tuple[PublishResult, ...]] = []
+
+    async def fill() -> None:
+        for number in range(50):
+            key = dedup_key(state, idempotency_key=str(number))
+            first.append(await state.broker.append_all([message("a") for _ in range(10)], key))
+
+    with pytest.raises(BrokerUnavailable):
+        await fill()
+
+    assert 1 <= len(first) <= 5
+    again = await state.broker.append_all([message("a")], dedup_key(state, idempotency_key="0"))
+    assert again == tuple(each._replace(replayed=True) for each in first[0])

@@ -179,9 +179,11 @@ class MemoryBroker:
         self._newest = positions.position_at(self._began)
         self._listening = False
 
-    async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
-        if dedup_key is not None or not self._delivery_queue.has_space():
-            return (await self._accept((entry,), dedup_key))[0]
+    async def append(
+        self, entry: LogEntry, dedup_key: DedupKey | None = None, *, with_counts: bool = False
+    ) -> PublishResult:
+        if with_counts or dedup_key is not None or not self._delivery_queue.has_space():
+            return (await self._accept((entry,), dedup_key, with_counts=with_counts))[0]
         # The events of clients: as _accept does it, and twice as fast.
         result = self._results.get(entry.id)
         if result is None:
@@ -206,6 +208,8 @@ class MemoryBroker:
         entries: Sequence[LogEntry],
         dedup_key: DedupKey | None,
         notifications: Sequence[Notification] = (),
+        *,
+        with_counts: bool = False,
     ) -> tuple[PublishResult, ...]:
         if entries:
             await self._delivery_queue.wait_for_space(entries)
@@ -215,13 +219,13 @@ class MemoryBroker:
         if None not in known and not new:
             return tuple(result for result in known if result is not None)
         if dedup_key is None:
-            results = self._publish_new(entries, known, new)
+            results = self._publish_new(entries, known, new, with_counts)
         elif (retransmitted := self._dedup.retransmitted_results(dedup_key)) is not None:
             results = retransmitted
         else:
             digest = self._dedup.check(dedup_key)
-            first = self._dedup.first_results(dedup_key)
-            results = self._publish_new(entries, known, new) if first is None else first
+            first = self._dedup.first_results(dedup_key, adding=len(entries))
+            results = self._publish_new(entries, known, new, with_counts) if first is None else first
             self._dedup.keep(dedup_key, digest, results)
         for entry, result in zip(entries, results, strict=False):
             self._results.put(entry.id, result)
@@ -232,6 +236,7 @@ class MemoryBroker:
         entries: Sequence[LogEntry],
         known: Sequence[PublishResult | None],
         notifications: Sequence[Notification],
+        with_counts: bool,
     ) -> tuple[PublishResult, ...]:
         """Queue the notifications, publish the entries without a known result; return the results of all entries.
 
@@ -242,7 +247,12 @@ class MemoryBroker:
             self._queues.put(notifications)
             for each in notifications:
                 self._notified.put(each.id, True)
-        return tuple([result or self._publish(entry) for entry, result in zip(entries, known, strict=True)])
+        return tuple(
+            [
+                result or self._publish(entry, with_counts=with_counts)
+                for entry, result in zip(entries, known, strict=True)
+            ]
+        )
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         self._subscribed.update(addresses)
@@ -276,7 +286,7 @@ class MemoryBroker:
             return DATA_LOST  # a position of another process, whose history ended with it
         return HISTORY_TRIMMED if self._history.is_trimmed(after, addresses) else None
 
-    def _publish(self, entry: LogEntry) -> PublishResult:
+    def _publish(self, entry: LogEntry, *, with_counts: bool = False) -> PublishResult:
         if isinstance(entry, DisconnectCommand) and entry.revoke:
             self._revocations.revoke(entry.user, entry.at)  # first, because it may reject the command
         addresses = entry.addresses
@@ -296,4 +306,7 @@ class MemoryBroker:
             has_exact_count(entry),
             recoverable=self._presence.recoverable_at(addresses),
             replicas=(self._replica,) if wants_replicas else (),
+            counts=tuple([self._presence.connections_at((each,)) for each in addresses])
+            if with_counts
+            else (),
         )

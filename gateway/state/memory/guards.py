@@ -142,8 +142,10 @@ class MemoryDedupStore:
         """Return the first results if the request is a retransmission of one that was accepted. It changes nothing."""
         return self.first_results(dedup_key) if self.nonces.is_retransmission(dedup_key) else None
 
-    def first_results(self, dedup_key: DedupKey) -> tuple[PublishResult, ...] | None:
+    def first_results(self, dedup_key: DedupKey, *, adding: int = 1) -> tuple[PublishResult, ...] | None:
         """Return the first results of the idempotency key, if it was used before. It changes nothing.
+
+        ``adding`` is how many results are kept otherwise.
 
         Raises: IdempotencyConflict; BrokerUnavailable when no more idempotency keys can be kept.
         """
@@ -151,7 +153,7 @@ class MemoryDedupStore:
             return None
         first = self.results.get(_idempotency_digest(dedup_key))
         if first is None:
-            if self.results.is_full():
+            if self.results.is_full(adding=adding):
                 raise BrokerUnavailable(
                     "more idempotency keys are in use than can be remembered", retry_after_seconds=60
                 )
@@ -165,7 +167,11 @@ class MemoryDedupStore:
         """Keep a dedup key that was checked, with the results of its request."""
         self.nonces.consume(dedup_key, digest)
         if dedup_key.idempotency_key is not None and not any(result.replayed for result in results):
-            self.results.put(_idempotency_digest(dedup_key), (dedup_key.fingerprint, results))
+            name = _idempotency_digest(dedup_key)
+            self.results.put(name, (dedup_key.fingerprint, results))
+            for number in range(1, len(results)):
+                # Each result takes the place of a key.
+                self.results.put(name + number.to_bytes(2, "big"), ("", ()))
 
 
 def _idempotency_digest(dedup_key: DedupKey) -> bytes:

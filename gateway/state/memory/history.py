@@ -262,7 +262,8 @@ def _marker_bytes(address: Address) -> int:
 
 def _name_bytes(entry: LogEntry) -> int:
     if isinstance(entry, Message):
-        return len(entry.event) + len("".join(entry.rooms)) + sum(map(len, entry.exclude))
+        names = len(entry.event) + len("".join(entry.rooms)) + sum(map(len, entry.exclude))
+        return names + len("".join(entry.all_of)) if entry.all_of else names
     if isinstance(entry, SessionTakeover):
         return len(entry.sid) + len(entry.owner)
     if isinstance(entry, RoomChange):

@@ -67,8 +67,10 @@ class RedisBroker:
         self._codec = codec
         self._head = keys.named("head")
 
-    async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
-        return (await self._append((entry,), dedup_key))[0]
+    async def append(
+        self, entry: LogEntry, dedup_key: DedupKey | None = None, *, with_counts: bool = False
+    ) -> PublishResult:
+        return (await self._append((entry,), dedup_key, with_counts=with_counts))[0]
 
     async def append_all(
         self,
@@ -87,12 +89,14 @@ class RedisBroker:
         entries: Sequence[LogEntry],
         dedup_key: DedupKey | None,
         notifications: Sequence[Notification] = (),
+        *,
+        with_counts: bool = False,
     ) -> tuple[PublishResult, ...]:
         if dedup_key is not None:
             self._dedup.check(dedup_key)
         arguments = [*_revocation(entries), *self._dedup.arguments(dedup_key), self._appends.branch, ""]
         for entry in entries:
-            self._add_arguments(arguments, entry)
+            self._add_arguments(arguments, entry, with_counts=with_counts)
         if notifications:
             _add_notifications(arguments, notifications)
         status, *details = await self._appends.call(
@@ -104,20 +108,7 @@ class RedisBroker:
             if details:
                 self._losses.accepted(Position(details[-4].decode()))
             accepted = zip(entries, details[::4], details[1::4], details[2::4], details[3::4], strict=True)
-            return tuple(
-                [
-                    PublishResult(
-                        entry.id,
-                        Position(at.decode()),
-                        connections,
-                        has_exact_count(entry),
-                        False,
-                        recoverable,
-                        tuple(replicas.decode().split()) if replicas else (),
-                    )
-                    for entry, at, connections, recoverable, replicas in accepted
-                ]
-            )
+            return tuple([_accepted(*each) for each in accepted])
         try:
             return tuple(map(decode_publish_result, details))
         except DecodeError as error:
@@ -128,7 +119,7 @@ class RedisBroker:
             raise queue_full(answer[1].decode())
         self._dedup.raise_rejection(answer)
 
-    def _add_arguments(self, arguments: list[Argument], entry: LogEntry) -> None:
+    def _add_arguments(self, arguments: list[Argument], entry: LogEntry, *, with_counts: bool) -> None:
         try:
             record = self._codec.encode(entry)
         except FormatTooOld:
@@ -146,7 +137,7 @@ class RedisBroker:
             len(record),
             pointer,
             _YES_NO[has_exact_count(entry)],
-            _YES_NO[wants_replies(entry)],
+            wants_replies(entry) + 2 * with_counts,
             len(addresses),
             *map(address_name, addresses),
         )
@@ -207,6 +198,26 @@ class RedisBroker:
             return begun[0].decode(), Position(begun[1].decode())
         generation, _, _, newest, _ = head.decode().split(" ", 4)  # lua/common.lua
         return generation, Position(newest)
+
+
+def _accepted(
+    entry: LogEntry, at: bytes, connections: int | bytes, recoverable: int, replicas: bytes
+) -> PublishResult:
+    """Return the result of an entry that was accepted now, from what lua/append.lua returns of it."""
+    counts: tuple[int, ...] = ()
+    if isinstance(connections, bytes):
+        counts = tuple(map(int, connections.split(b",")))
+        connections = sum(counts)
+    return PublishResult(
+        entry.id,
+        Position(at.decode()),
+        connections,
+        has_exact_count(entry),
+        False,
+        recoverable,
+        tuple(replicas.decode().split()) if replicas else (),
+        counts,
+    )
 
 
 def _add_notifications(arguments: list[Argument], notifications: Sequence[Notification]) -> None:

@@ -137,14 +137,14 @@ class Codec:
 def decode_publish_result(value: bytes) -> PublishResult:
     """Decode what the scripts keep of an accepted entry: id, position, connections, exact, replayed.
 
-    The fourth is ``exact``, or ``exact+recoverable``.
+    The fourth is ``exact``, ``exact+recoverable``, or ``exact+recoverable+counts`` with a comma between the counts.
 
     Raises:
         DecodeError: the value is no result.
     """
     try:
         id_, position, connections, exact, replayed = value.decode().split(" ")
-        exact, _, recoverable = exact.partition("+")
+        exact, recoverable, counts, *_ = f"{exact}++".split("+")
         return PublishResult(
             id_,
             positions.parse(position),
@@ -152,6 +152,7 @@ def decode_publish_result(value: bytes) -> PublishResult:
             exact == "1",
             replayed == "1",
             int(recoverable or "0"),
+            counts=tuple(map(int, counts.split(","))) if counts else (),
         )
     except (ValueError, MalformedPosition) as error:
         raise DecodeError("no result") from error

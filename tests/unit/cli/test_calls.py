@@ -90,6 +90,11 @@ KEYS = f"first:{SECRET},second:{OTHER}"
             {"rooms": ["a", "b", "c"], "event": "e"},
         ),
         (
+            ("emit", "users", "a,b", "e", "1", "--also", "c,d", "--all", "x", "--all", "y"),
+            "/emit/users",
+            {"users": ["a", "b", "c,d"], "event": "e", "data": 1, "all": ["x", "y"]},
+        ),
+        (
             (
                 "emit",
                 "broadcast",

@@ -31,6 +31,7 @@ def test_commands_are_the_documented_ones() -> None:
         "token",
         "emit",
         "emit user",
+        "emit users",
         "emit room",
         "emit broadcast",
         "presence",

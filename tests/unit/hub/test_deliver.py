@@ -136,6 +136,21 @@ async def test_connection_in_several_of_the_rooms_gets_a_message_once(harness: H
     assert (both.events, one.events, harness.delivered) == (["news"], ["news"], 2)
 
 
+async def test_message_is_sent_only_to_connections_in_each_of_the_rooms_of_all(harness: HubHarness) -> None:
+    joined = {
+        sid: harness.join(sid, *rooms.split())[1]
+        for sid, rooms in {"a": "x p q", "b": "x p", "c": "p q", "d": "y q p", "e": "x q p not"}.items()
+    }
+    sent = Message(new_id(), "/", ("x", "y"), "news", (), frozenset({"not"}), all_of=("p", "q"))
+
+    await harness.hub.deliver(sent, POSITION)
+    await harness.hub.deliver(sent._replace(rooms=(), exclude=frozenset()), POSITION)
+    await harness.hub.deliver(sent._replace(all_of=("p", "empty")), POSITION)
+
+    received = {sid: len(transport.events) for sid, transport in joined.items()}
+    assert received == {"a": 2, "b": 0, "c": 1, "d": 2, "e": 1}
+
+
 async def test_message_without_rooms_is_sent_to_everyone_in_the_namespace(harness: HubHarness) -> None:
     _, here = harness.join("a")
     _, there = harness.join("b", namespace="/events")

@@ -319,8 +319,8 @@ class _RecordingPublisher:
         self.publish = self._publishing.publish
         self.disconnect_user = self._publishing.disconnect_user
 
-    async def append(self, entry: LogEntry, dedup_key: Any = None) -> Any:
-        result = await self._append(entry, dedup_key)
+    async def append(self, entry: LogEntry, dedup_key: Any = None, *, with_counts: bool = False) -> Any:
+        result = await self._append(entry, dedup_key, with_counts=with_counts)
         if not result.replayed:
             self._published.append(entry)
         return result

@@ -213,6 +213,39 @@ async def test_push_to_rooms_needs_exactly_one_of_room_and_rooms(
     assert list(response.json["errors"]) == [field]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("users", None, "users"),
+        ("users", [], "users"),
+        ("users", "42", "users"),
+        ("users", ["42", "42"], "users"),
+        ("users", ["42", ""], "users.1"),
+        ("users", ["42", 43], "users.1"),
+        ("users", ["x" * 256], "users.0"),
+        ("users", [str(number) for number in range(101)], "users"),
+        ("room", "a", "room"),
+        ("all", None, "all"),
+        ("all", "a", "all"),
+        ("all", ["a", "b\x7f"], "all.1"),
+        ("all", [str(number) for number in range(9)], "all"),
+    ],
+)
+async def test_push_to_users_needs_a_list_of_users(
+    server: RestApiServer, field: str, value: object, path: str
+) -> None:
+    response = await server.post("/emit/users", VALID | {"users": ["42"]} | {field: value})
+
+    assert response.problem == (422, "invalid_body")
+    assert list(response.json["errors"]) == [path]
+
+
+async def test_push_to_users_without_users_is_rejected(server: RestApiServer) -> None:
+    response = await server.post("/emit/users", VALID)
+
+    assert (response.problem, list(response.json["errors"])) == ((422, "invalid_body"), ["users"])
+
+
 async def test_hundred_rooms_are_accepted(server: RestApiServer) -> None:
     rooms = [str(number) for number in range(100)]
 

@@ -1,4 +1,4 @@
-"""Valid requests to the five calls."""
+"""Valid requests to the calls that push, and to those for users."""
 
 from __future__ import annotations
 
@@ -305,3 +305,51 @@ async def test_responses_count_connections_that_may_be_resumed(server: RestApiSe
 
     assert [each.json["recoverable"] for each in responses] == [1, 1, 2, 1, 1, 0]
     assert {each.json["online"] for each in responses} == {False}
+
+
+async def test_push_to_users_is_one_message_and_returns_the_connections_of_each(
+    server: RestApiServer,
+) -> None:
+    for user, sid in (("42", "a"), ("42", "b"), ("ü", "c")):
+        await server.register_connection(user, sid)
+
+    response = await server.post("/emit/users", EVENT | {"users": ["42", "43", "ü"]}, idempotency_key="k")
+
+    [message] = server.published
+    assert isinstance(message, Message)
+    assert message.rooms == ("user:42", "user:43", "user:ü")
+    first = {
+        "id": message.id,
+        "users": {"42": 2, "43": 0, "ü": 1},
+        "online": True,
+        "connections": 3,
+        "recoverable": 0,
+    }
+    assert response.json == first
+    await server.state.presence.unregister("a")
+    again = await server.post("/emit/users", EVENT | {"users": ["42", "43", "ü"]}, idempotency_key="k")
+    assert (again.json, again.headers["idempotency-replayed"]) == (first, "true")
+
+
+@pytest.mark.parametrize(
+    ("target", "address"),
+    [
+        ("/emit/user/42", {}),
+        ("/emit/users", {"users": ["42"]}),
+        ("/emit/room", {"room": "org:7"}),
+        ("/emit/room", {"rooms": ["org:7", "org:8"]}),
+        ("/broadcast", {}),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 20_000], ids=["small", "large"])
+async def test_every_push_may_name_rooms_that_its_recipients_have_to_be_in(
+    server: RestApiServer, target: str, address: dict[str, object], size: int
+) -> None:
+    body = EVENT | address | {"all": ["role:admin", "tenant:1"], "data": "x" * size}
+
+    response = await server.post(target, body)
+
+    assert (response.status, response.json["exact"]) == (200, False)
+    [message] = server.published
+    assert isinstance(message, Message)
+    assert message.all_of == ("role:admin", "tenant:1")

@@ -14,6 +14,7 @@ SID = "~Us0vkvkHVoWsjT_pvFDI"
 CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/emit/user/42", EVENT),
     ("POST", "/emit/room", EVENT | {"room": "org:7"}),
+    ("POST", "/emit/users", EVENT | {"users": ["42"]}),
     ("POST", "/broadcast", EVENT),
     ("GET", "/presence/42", b""),
     ("POST", "/disconnect/user/42", {}),
@@ -32,7 +33,7 @@ def key(*scopes: str) -> IngestKey:
 @pytest.mark.parametrize(
     ("scope", "allowed"),
     [
-        ("emit:user", {"/emit/user/42"}),
+        ("emit:user", {"/emit/user/42", "/emit/users"}),
         ("emit:room", {"/emit/room"}),
         ("broadcast", {"/broadcast"}),
         ("presence", {"/presence/42"}),
@@ -87,6 +88,9 @@ async def test_key_without_scopes_allows_no_call() -> None:
         (["emit:user:*"], "/emit/room", {"room": SID}, 200),
         (["emit:room", "emit:user"], "/emit/room", {"rooms": ["org:7", SID]}, 200),
         (["emit:room"], "/emit/room", {"room": "org:7", "except": [SID]}, 200),
+        (["emit:room:org:*"], "/emit/room", {"room": "org:7", "all": ["tenant:1", "user:2", SID]}, 200),
+        (["emit:user:4*"], "/emit/users", {"users": ["42", "43"]}, 200),
+        (["emit:user:4*"], "/emit/users", {"users": ["42", "53"]}, 403),
     ],
 )
 async def test_scope_may_be_narrowed_to_names(

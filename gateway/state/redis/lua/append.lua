@@ -11,11 +11,12 @@
 --   14 place of the first argument for notifications, or ''
 --   15 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
 --       record; pointer to publish instead of a record that is too large for the channels, or ''; whether the number of
---       connections is exact, as stored in the result ('1'); whether the replicas with connections are returned ('1');
---       number of addresses; the addresses
+--       connections is exact, as stored in the result ('1'); what is returned beside it: '1' the replicas with
+--       connections, '2' the connections at each address, '3' both, else '0'; number of addresses; the addresses
 --   … form of a wake-up; for each notification: id; webhook; partition; record
--- Returns 'OK' and for each entry position, connections, recoverable sessions and replicas; 'KNOWN' and the results, if some were
--- accepted before; or the code of a rejection, 'QUEUE_FULL' with the webhook.
+-- Returns 'OK' and for each entry position, connections (a text with those at each address, if asked for), recoverable
+-- sessions and replicas; 'KNOWN' and the results, if some were accepted before; or the code of a rejection, 'QUEUE_FULL'
+-- with the webhook.
 local revoked, revoked_at = ARGV[2], ARGV[3]
 local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[10], ARGV[11], ARGV[12]
 local branch = tonumber(ARGV[13])
@@ -41,7 +42,7 @@ while at <= last_entry do
     entries[#entries + 1] = {
       id = ARGV[at], record = ARGV[at + 1], volatile = ARGV[at + 2] == '1', argument_bytes = ARGV[at + 3],
       record_bytes = tonumber(ARGV[at + 4]), pointer = ARGV[at + 5], exact = ARGV[at + 6],
-      wants_replicas = ARGV[at + 7] == '1',
+      wants = tonumber(ARGV[at + 7]),
       first = first, last = last, number = #results,
     }
   end
@@ -101,6 +102,11 @@ local function find_result_by_key()
   end
 end
 
+-- The results in a window of answers: each answer has one, and '+' counts the further ones of answers with several.
+local function stored_results(window)
+  return call('HLEN', window) + tonumber(call('HGET', window, '+') or 0)
+end
+
 -- Large volatile messages are not in the log, whose bounds would cover them: at most those of three windows are kept.
 local large_window = K.volatile .. math.floor(now / L.volatile_window)
 local large_bytes = 0
@@ -140,7 +146,7 @@ if nonce_digest ~= '' then
       write_head(head)
       return results
     end
-    if call('HLEN', K.answers .. answer_window()) >= L.answers then return { 'ANSWERS_FULL' } end
+    if stored_results(K.answers .. answer_window()) >= L.answers then return { 'ANSWERS_FULL' } end
   end
 end
 
@@ -327,9 +333,12 @@ end
 local accepted = { 'OK' }
 for _, entry in ipairs(entries) do
   local connections, recoverable = 0, 0
+  local counts = entry.wants >= 2 and {}
   for i = entry.first, entry.last do
-    connections = connections + count_connections(ARGV[i], replicas)
+    local count = count_connections(ARGV[i], replicas)
+    connections = connections + count
     recoverable = recoverable + count_recoverable(ARGV[i], expired, now)
+    if counts then counts[#counts + 1] = count end
   end
   if not entry.volatile then
     append_to_log(entry)
@@ -340,11 +349,14 @@ for _, entry in ipairs(entries) do
   end
   entry.position = head.newest
   accepted[#accepted + 1] = head.newest
-  accepted[#accepted + 1] = connections
+  counts = counts and table.concat(counts, ',')
+  accepted[#accepted + 1] = counts or connections
   accepted[#accepted + 1] = recoverable
-  accepted[#accepted + 1] = entry.wants_replicas and replicas_with(entry) or ''
+  accepted[#accepted + 1] = entry.wants % 2 == 1 and replicas_with(entry) or ''
   -- A former release takes "1+2" for a number that is not exact.
-  local exact = recoverable > 0 and entry.exact .. '+' .. recoverable or entry.exact
+  local exact = entry.exact
+  if recoverable > 0 or counts then exact = exact .. '+' .. recoverable end
+  if counts then exact = exact .. '+' .. counts end
   results[entry.number] = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
   store_result(entry.id, results[entry.number])
 end
@@ -361,6 +373,7 @@ if nonce_digest ~= '' then
     local key = K.answers .. answer_window()
     call('HSET', key, idempotency_key, now .. ' ' .. table.concat(results, ' ', 2) .. '\n' .. fingerprint)
     if call('HLEN', key) == 1 then call('PEXPIRE', key, 7 * L.answer_window) end
+    if #results > 2 then call('HINCRBY', key, '+', #results - 2) end
   end
 end
 if L.indexed then limit_indexes() end
