@@ -93,7 +93,7 @@ async def test_result_names_the_replica_with_a_connection_at_an_address(
 @pytest.mark.parametrize(
     "entry",
     [message("elsewhere")._replace(reply_to=REPLICA), message("room"), message("room", volatile=True)],
-    ids=["nobody there", "no reply wanted", "volatile"],
+    ids=["no connection there", "no reply wanted", "volatile"],
 )
 async def test_result_names_no_replica_that_need_not_reply(state: StateUnderTest, entry: LogEntry) -> None:
     await state.presence.register(connection("s1", "ann"), ["room"])
