@@ -11,6 +11,7 @@
     handlers      the calls that push, and those about one user
     idempotency   one request at a time for each idempotency key; answers that are stored for repeats
     query         reads the query of a request, and the cursors of pages (pure)
+    revocation    the call that revokes a token, with its schemas
     webhooks      the calls about the queues and the dead letters of webhooks
     push          turns a body into a Push, a Disconnect or ids; has a fast path for common bodies
     schemas       marshmallow schemas of request bodies

@@ -23,11 +23,13 @@ from ingest_api.interfaces import (
     Publisher,
     RateLimits,
     RequestMetrics,
+    TokenRevocations,
     Tracer,
     WebhookQueues,
 )
 from ingest_api.pipeline import RestApi
 from ingest_api.request import Handler, Request, Response, Route
+from ingest_api.revocation import RevocationHandlers
 from ingest_api.routing import CatchAll, Routes
 from ingest_api.webhooks import WebhookHandlers
 
@@ -40,6 +42,7 @@ def create_rest_api(
     rates: RateLimits,
     queues: WebhookQueues,
     answers: AnswerStore,
+    revocations: TokenRevocations,
     keys: Callable[[str], IngestKey | None],
     clock: Clock,
     metrics: RequestMetrics,
@@ -76,6 +79,7 @@ def create_rest_api(
         is_serving=is_serving,
         explains_signatures=explains_signatures,
     )
+    access_log = AccessLog(metrics=metrics, sampling=sampling or Sampling(), rejections=rejections)
     handlers = Handlers(
         publisher=publisher,
         presence=presence,
@@ -85,13 +89,9 @@ def create_rest_api(
         event_schemas=event_schemas,
     )
     webhooks = WebhookHandlers(queues=queues, answers=answers, dedup=dedup, clock=clock)
-    return RestApi(
-        routes=Routes([*_routes(authenticator, handlers), *_webhook_routes(authenticator, webhooks)]),
-        clock=clock,
-        access_log=AccessLog(metrics=metrics, sampling=sampling or Sampling(), rejections=rejections),
-        tracer=tracer,
-        arriving=arriving,
-    )
+    revoking = RevocationHandlers(revocations=revocations, answers=answers, dedup=dedup)
+    routes = Routes([*_routes(authenticator, handlers, revoking), *_webhook_routes(authenticator, webhooks)])
+    return RestApi(routes=routes, clock=clock, access_log=access_log, tracer=tracer, arriving=arriving)
 
 
 def create_not_found_api(
@@ -107,7 +107,9 @@ def mount(rest_api: RestApi, app: web.Application) -> None:
     app.router.register_resource(CatchAll(rest_api.handle_aiohttp))
 
 
-def _routes(authenticator: Authenticator, handlers: Handlers) -> tuple[Route, ...]:
+def _routes(
+    authenticator: Authenticator, handlers: Handlers, revoking: RevocationHandlers
+) -> tuple[Route, ...]:
     require = authenticator.require
     return (
         Route("POST", "/emit/user/{id}", require((EMIT_USER,), handlers.emit_to_user)),
@@ -117,6 +119,7 @@ def _routes(authenticator: Authenticator, handlers: Handlers) -> tuple[Route, ..
         Route("POST", "/broadcast", require((BROADCAST,), handlers.broadcast)),
         Route("GET", "/presence/{id}", require((PRESENCE,), handlers.presence)),
         Route("POST", "/disconnect/user/{id}", require((ADMIN,), handlers.disconnect)),
+        Route("POST", "/revoke", require((ADMIN,), revoking.revoke)),
         Route("GET", openapi.PATH, _describe_handler()),
     )
 

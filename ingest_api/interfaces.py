@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.domain.dedup import AckClaim, DedupKey
@@ -39,6 +39,32 @@ class Publisher(Protocol):
         self, user: str, *, namespace: str | None, exclude: frozenset[str], revoke: bool, dedup_key: DedupKey
     ) -> PublishResult:
         """Disconnect the user in one namespace, or in all (None). ``connections`` of the result counts them."""
+        ...
+
+
+class DisconnectCount(Protocol):
+    """How many connections were ended; at least so many unless ``is_exact``."""
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def is_exact(self) -> bool: ...
+
+
+class TokenRevocations(Protocol):
+    """Revokes single tokens."""
+
+    def issuers(self) -> Collection[str]:
+        """Return the issuers whose tokens may be revoked; the empty name stands for the keys of JWT_*."""
+        ...
+
+    async def revoke(self, jti: str, *, issuer: str, expires_at: float | None) -> DisconnectCount:
+        """Revoke a token until it has expired; return how many connections that ended.
+
+        Raises:
+            GatewayError: An error of ``gateway.interfaces.Broker.append``.
+        """
         ...
 
 

@@ -13,7 +13,7 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from ingest_api import answers, openapi_text, schemas
+from ingest_api import answers, openapi_text, revocation, schemas
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
 from ingest_api.openapi_admin import CHANGES
 from ingest_api.openapi_calls import PUSHES, Operation
@@ -22,7 +22,7 @@ from ingest_api.openapi_reads import READS
 PATH: Final = "/openapi.yaml"
 CONTENT_TYPE: Final = "application/yaml"
 API_VERSION: Final = "1.0.0"
-OPERATIONS: Final = (*PUSHES, *READS, *CHANGES)
+OPERATIONS: Final = (*PUSHES, *READS, *CHANGES, revocation.REVOKE)
 
 _JSON: Final = "application/json"
 _TIMESTAMP_NEEDS_AN_OBJECT: Final = {
@@ -73,6 +73,7 @@ def _add_components(spec: APISpec) -> None:
         "EmitToUsers", one_payload, schema=schemas.EmitToUsersSchema(namespaces=namespaces)
     )
     spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
+    spec.components.schema("Revoke", schema=revocation.RevokeSchema())
     spec.components.schema("DeadLetterIds", schema=schemas.DeadLetterIdsSchema())
     spec.components.schema("Webhook", schema=answers.WebhookAnswer)
     spec.components.schema("DeadLetter", schema=answers.DeadLetterAnswer)

@@ -8,7 +8,7 @@ property test holds that both paths return the same for every body that ``fast_p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -221,6 +221,36 @@ def _argument_path(path: str, *, has_args: bool) -> str:
     """Return the path inside the body of a path that begins with the index of an argument."""
     field, more = ("args", path) if has_args else ("data", path.partition(".")[2])
     return f"{field}.{more}" if more else field
+
+
+def read_values(schema: Schema, body: bytes, *, numbers: Collection[str] = ()) -> Mapping[str, Any]:
+    """Return the values in a body, as its schema loads them. ``numbers`` are the members that may be a number.
+
+    Raises:
+        Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
+    """
+    return _load(schema, _with_numbers(_parse(body), numbers))
+
+
+def read_large_values(
+    schema: Schema, body: bytes, *, numbers: Collection[str] = ()
+) -> Steps[Mapping[str, Any]]:
+    """Return the values in a large body, in slices.
+
+    Raises:
+        Problem: As ``read_values``.
+    """
+    return _load(schema, _with_numbers((yield from _parse_large(body)), numbers))
+
+
+def _with_numbers(parsed: ParsedBody, names: Collection[str]) -> ParsedBody:
+    """Return a body in which these members have their value if it is a number; the parser leaves numbers out."""
+    found = {
+        name: float(parsed.raw[name])
+        for name in names
+        if isinstance(parsed.values.get(name), int) and not isinstance(parsed.values[name], bool)
+    }
+    return parsed._replace(values={**parsed.values, **found}) if found else parsed
 
 
 def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
 from gateway.domain.errors import InvalidName, TokenRejected
-from gateway.domain.identity import Identity
-from gateway.domain.names import SID_PREFIX, check_room, check_user, user_room
+from gateway.domain.identity import Identity, scoped_token_id
+from gateway.domain.names import SID_PREFIX, check_room, check_token_id, check_user, user_room
 
 Claims = Mapping[str, object]
 
@@ -42,6 +42,7 @@ class ClaimRules:
     - ``max_lifetime_seconds``: the longest time from ``iat`` to ``exp``; None means no limit.
     - ``room_claims``: maps a claim to the prefix of the rooms that it grants. The name may be a path into nested claims
       (``realm_access.roles``). The claim ``rooms`` grants rooms verbatim, unless the mapping names it.
+    - ``scope``: the issuer whose token ids these are; two issuers may give the same one.
     """
 
     audience: frozenset[str]
@@ -50,6 +51,7 @@ class ClaimRules:
     require_exp: bool
     max_lifetime_seconds: float | None
     room_claims: Mapping[str, str]
+    scope: str = ""
 
 
 class IgnoredClaim(NamedTuple):
@@ -91,6 +93,7 @@ def identity_of(claims: Claims, rules: ClaimRules, now: float) -> tuple[Identity
     user = _user(claims)
     ignored: list[IgnoredClaim] = []
     rooms = frozenset(_rooms(claims, user, rules.room_claims, ignored))
+    token_id = _token_id(claims, rules.scope)
     _check_not_before(claims, issued_at, rules, now)
     email, subject = claims.get("email"), claims["sub"]
     identity = Identity(
@@ -100,6 +103,7 @@ def identity_of(claims: Claims, rules: ClaimRules, now: float) -> tuple[Identity
         issued_at=issued_at,
         email=email if isinstance(email, str) else None,
         subject=subject if isinstance(subject, int) else None,
+        token_id=token_id,
     )
     return identity, ignored
 
@@ -197,6 +201,20 @@ def _user(claims: Claims) -> str:
         return check_user(text)
     except InvalidName as error:
         raise TokenRejected("token_invalid", f"the claim sub is no user id: {error.message}") from error
+
+
+def _token_id(claims: Claims, scope: str) -> str:
+    """Return the id of a token (RFC 7519 §4.1.7), empty without one. An id that cannot be revoked is rejected."""
+    value = claims.get("jti")
+    if value is None:
+        return ""
+    text = _text(value)
+    if text is None:
+        raise TokenRejected("token_invalid", "the claim jti is neither a string nor an integer")
+    try:
+        return scoped_token_id(scope, check_token_id(text))
+    except InvalidName as error:
+        raise TokenRejected("token_invalid", f"the claim jti is no token id: {error.message}") from error
 
 
 def _rooms(

@@ -143,6 +143,10 @@ class JwtVerifier:
         self._ring = ring
         self.prefetch()
 
+    def issuers(self) -> Collection[str]:
+        """Return the issuers whose tokens are accepted; the empty name stands for the keys of JWT_*."""
+        return frozenset({""})
+
     @property
     def is_ready(self) -> bool:
         """Whether tokens can be verified now. False only while the single source of keys is a set not yet fetched."""

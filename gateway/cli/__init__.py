@@ -6,6 +6,7 @@ token          print a token
 emit           push an event
 presence       print whether a user is connected
 disconnect     disconnect a user
+revoke         revoke a token
 sign           print the headers of a signed request
 keygen         print new secrets
 listen         connect as a client and print every event
@@ -35,6 +36,7 @@ from gateway.cli.errors import Commands
 from gateway.cli.keygen import keygen
 from gateway.cli.listen import listen
 from gateway.cli.presence import presence
+from gateway.cli.revoke import revoke
 from gateway.cli.serve import serve
 from gateway.cli.sign import sign
 from gateway.cli.token import token
@@ -63,6 +65,7 @@ for _command in (
     emit,
     presence,
     disconnect,
+    revoke,
     sign,
     listen,
     keygen,

@@ -25,7 +25,7 @@ return denied"""
 _PLAIN: Final = ("eval x 0", "evalsha x 0", "info", "time", "client setname x", "unsubscribe", "wait 0 0")
 _CHANNELS: Final = ("publish {channel} x", "subscribe {channel}")
 _KEYS: Final = (
-    "get {key}", "set {key} x", "del {key}", "unlink {key}", "exists {key}", "rename {key} {key}",
+    "get {key}", "mget {key}", "set {key} x", "del {key}", "unlink {key}", "exists {key}", "rename {key} {key}",
     "pexpire {key} 1", "hget {key} x", "hset {key} x x", "hsetnx {key} x x", "hmget {key} x", "hdel {key} x",
     "hlen {key}", "hkeys {key}", "hgetall {key}", "hexists {key} x", "hincrby {key} x 1", "hscan {key} 0",
     "sadd {key} x", "scard {key}", "sismember {key} x", "rpush {key} x", "lpop {key}", "lindex {key} 0",

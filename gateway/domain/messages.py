@@ -69,8 +69,9 @@ class DisconnectCommand(NamedTuple):
 
     ``at`` is the wall-clock time of the command, in seconds since 1970: tokens issued before it are the older ones.
     ``exclude``: rooms or sids whose connections are not ended. ``user`` is empty for a command that ends the
-    connections in ``room``, or those whose token has the id ``token_id`` (``jti``). ``reply_to``: the replica that
-    collects how many each replica ended.
+    connections in ``room``, or those whose token has the id ``token_id`` (``identity.scoped_token_id``). Such a token
+    is revoked for ``kept_seconds``, which only the state that accepts the command reads. ``reply_to``: the replica
+    that collects how many each replica ended.
     """
 
     id: str
@@ -82,6 +83,7 @@ class DisconnectCommand(NamedTuple):
     room: str = ""
     token_id: str = ""
     reply_to: str = ""
+    kept_seconds: float = 0.0
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -10,6 +10,7 @@ from gateway.domain.errors import InvalidName
 
 MAX_USER_CHARACTERS: Final = 255
 """OpenID Connect Core §2 allows 255 ASCII characters in ``sub``."""
+MAX_TOKEN_ID_CHARACTERS: Final = 255
 MAX_ROOM_CHARACTERS: Final = 300
 """Holds a prefix and a user id."""
 MAX_NAMESPACE_CHARACTERS: Final = 200
@@ -48,6 +49,20 @@ def check_user(user: str) -> str:
     Raises: InvalidName with the rule that it breaks.
     """
     return _check(user, "user id", MAX_USER_CHARACTERS)
+
+
+def check_token_id(token_id: str) -> str:
+    """Return the id of a token (``jti``), which may be any text besides: two that differ are two ids.
+
+    Raises: InvalidName with the rule that it breaks.
+    """
+    if not token_id:
+        raise InvalidName("a token id is not empty")
+    if len(token_id) > MAX_TOKEN_ID_CHARACTERS:
+        raise InvalidName(f"a token id has at most {MAX_TOKEN_ID_CHARACTERS} characters")
+    if _CONTROL.search(token_id) or _SURROGATE.search(token_id):
+        raise InvalidName("a token id holds neither control characters nor lone surrogates")
+    return token_id
 
 
 def check_room(room: str) -> str:

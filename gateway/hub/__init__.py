@@ -1,13 +1,15 @@
 """The connections and rooms of this replica, and the local fan-out.
 
 connection       Connection: its state, rooms, recovery session and replay watermark
+disconnects      TokenIndex: which connections disconnect commands end, and how
 fan_out          FanOut: writes frames to many sockets, gathered over messages that follow each other
 registry         Hub: rooms to connections and back; delivers entries
 """
 
 from gateway.hub.connection import MAX_DATA_BYTES, ClientTransport, Connection, ConnectionState
+from gateway.hub.disconnects import reason_of
 from gateway.hub.fan_out import GATHER_BYTES, GatheredFrames
-from gateway.hub.registry import Encode, Hub, reason_of
+from gateway.hub.registry import Encode, Hub
 
 __all__ = [
     "GATHER_BYTES",

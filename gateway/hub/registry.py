@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from gateway.domain import positions
-from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHERE, REVOKED, DisconnectReason
 from gateway.domain.messages import (
     Address,
     DisconnectCommand,
@@ -19,6 +18,7 @@ from gateway.domain.messages import (
 )
 from gateway.domain.positions import Position
 from gateway.hub.connection import Connection, ConnectionState
+from gateway.hub.disconnects import TokenIndex, close_taken_over, disconnect, reason_of
 from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
 from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import DeliveryTimer, MetricFactory, one_label
@@ -67,10 +67,12 @@ class Hub:
         *,
         metrics: MetricFactory,
         deliveries: DeliveryObserver | None = None,
+        on_disconnected: Callable[[DisconnectCommand, int], None] = lambda _command, _number: None,
         gather_bytes: int = GATHER_BYTES,
     ) -> None:
         """``deliveries`` is notified of messages that belong to a trace.
 
+        ``on_disconnected`` gets each disconnect command with ``reply_to``, and how many connections it ended here.
         ``gather_bytes`` bounds the frames that are gathered; it is at most what may wait in this process for a client.
         """
         self.connections: dict[str, Connection] = {}
@@ -79,10 +81,12 @@ class Hub:
         """By message id: called once, after the message was sent to its recipients on this replica."""
         self._encode = encode
         self._deliveries = deliveries
+        self._on_disconnected = on_disconnected
         self._members: dict[Address, Members] = {}
         self._namespace_members = 0
         """How many keys of ``_members`` have no room: everyone in a namespace."""
         self._by_user: Counter[str] = Counter()
+        self._tokens = TokenIndex()
         self._repeats = _Repeats()
         self._fan_out = FanOut(gather_bytes=gather_bytes)
         self._unreported: list[tuple[Message, int, float]] = []
@@ -148,7 +152,9 @@ class Hub:
         self._by_user[connection.user] += 1
         connection.rooms = frozenset(rooms)
         addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
-        return [address for address in addresses if self._join(connection, address)]
+        added = [address for address in addresses if self._join(connection, address)]
+        self.add_token(connection, connection.identity.token_id)
+        return added
 
     def remove(self, connection: Connection) -> list[Address]:
         """Remove a connection; return the addresses that no connection here has any more."""
@@ -159,8 +165,18 @@ class Hub:
         self._by_user[connection.user] -= 1
         if not self._by_user[connection.user]:
             del self._by_user[connection.user]
+        self._tokens.remove(connection, connection.identity.token_id)
         addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
         return [address for address in addresses if self._leave(connection, address)]
+
+    def add_token(self, connection: Connection, token_id: str) -> None:
+        """Let disconnect commands for a token id end a connection that is registered; an empty id changes nothing."""
+        if token_id and self._is_registered(connection):
+            self._tokens.add(connection, token_id)
+
+    def remove_token(self, connection: Connection, token_id: str) -> None:
+        """Let disconnect commands for a token id no longer end a connection. Idempotent."""
+        self._tokens.remove(connection, token_id)
 
     def change_rooms(
         self, connection: Connection, rooms: Collection[str]
@@ -188,9 +204,9 @@ class Hub:
         else:
             recipients = await self._recipients(entry, addresses)
         if isinstance(entry, DisconnectCommand):
-            _disconnect(recipients, reason_of(entry), position)
+            self._disconnect(entry, recipients, position)
         elif isinstance(entry, SessionTakeover):
-            _close_taken_over(recipients, entry.owner)
+            close_taken_over(recipients, entry.owner)
         elif isinstance(entry, Message) and (recipients or entry.trace is not None):
             await self._deliver_message(entry, position, recipients, more=more)
         if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(entry.id, None)) is not None:
@@ -200,6 +216,16 @@ class Hub:
             await fan_out.flush()
         if self._unreported and not fan_out.gathered:
             self._report()
+
+    def _disconnect(
+        self, command: DisconnectCommand, recipients: Sequence[Connection], position: Position
+    ) -> None:
+        if command.token_id:
+            # Its addresses are everyone, because no room has the connections of one token.
+            recipients = self._tokens.recipients(command)
+        ended = disconnect(recipients, reason_of(command), position)
+        if command.reply_to:
+            self._on_disconnected(command, ended)
 
     async def _deliver_message(
         self, message: Message, position: Position, recipients: Sequence[Connection], *, more: bool
@@ -355,24 +381,3 @@ class Hub:
 
 def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:
     return [Address(connection.namespace, room) for room in rooms]
-
-
-def reason_of(command: DisconnectCommand) -> DisconnectReason:
-    """Return how a disconnect command ends connections."""
-    return REVOKED if command.revoke else DISCONNECTED_BY_BACKEND
-
-
-def _close_taken_over(connections: Collection[Connection], owner: str) -> None:
-    for connection in connections:
-        if connection.session is not None and connection.session.owner == owner:
-            connection.taken_over = True
-            if connection.state not in {ConnectionState.CONNECTING, ConnectionState.CLOSED}:
-                connection.transport.disconnect(RESUMED_ELSEWHERE)
-
-
-def _disconnect(connections: Collection[Connection], reason: DisconnectReason, position: Position) -> None:
-    for connection in connections:
-        if connection.state is ConnectionState.CONNECTING:
-            connection.disconnected_at = position
-        elif connection.state is not ConnectionState.CLOSED and connection.is_newer(position):
-            connection.transport.disconnect(reason)

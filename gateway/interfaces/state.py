@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.domain.dedup import AckClaim, DedupKey
+from gateway.domain.identity import Revocation
 from gateway.domain.messages import Address, LogEntry, Message, PublishResult
 from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
@@ -278,10 +279,14 @@ class RateLimits(Protocol):
 
 
 class Revocations(Protocol):
-    """Users whose older tokens are rejected. Appending a DisconnectCommand with ``revoke`` writes them."""
+    """Users whose older tokens are rejected, and tokens that are rejected by their id.
 
-    async def revoked_at(self, user: str) -> float | None:
-        """Return the time of a revocation: tokens of the user issued before it are rejected. None: none is."""
+    Appending a DisconnectCommand with ``revoke`` writes them: the token that it names, else its user. A token revoked
+    again is kept until the later of the two ends. None is removed early: with too many, further ones are rejected.
+    """
+
+    async def read(self, user: str, token_id: str = "") -> Revocation:
+        """Return what is revoked of a user and of a token, in one read; without a token id of the user alone."""
         ...
 
 

@@ -41,6 +41,7 @@ from gateway.runtime.metrics_setup import create_arriving_bodies, create_log_met
 from gateway.runtime.notices import Notices
 from gateway.runtime.rest_api import build_rest_api
 from gateway.services.connect import Connector
+from gateway.services.counted_disconnects import CountedDisconnects, DisconnectReplies
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
@@ -90,10 +91,12 @@ class Components:
         self.telemetry = open_telemetry(
             os.environ, replica=settings.replica_id, version=__version__, sampling=self._sampling
         )
+        self.disconnect_replies = DisconnectReplies()
         self.hub = Hub(
             packets.encode_message,
             metrics=self._metrics,
             deliveries=self.telemetry.deliveries,
+            on_disconnected=self.disconnect_replies.put,
             gather_bytes=min(GATHER_BYTES, settings.send_buffer_bytes),
         )
         self.clients = Clients(self.clock)
@@ -220,9 +223,11 @@ class Components:
             on_replayed=self.hub.count_replayed,
             deliveries=self.telemetry.deliveries,
         )
-        self._publisher = self.telemetry.wrap(
-            build_publisher(settings, state=self.state, hub=self.hub, clock=self.clock, metrics=self._metrics)
+        publisher = build_publisher(
+            settings, state=self.state, hub=self.hub, clock=self.clock, metrics=self._metrics
         )
+        self._publisher = self.telemetry.wrap(publisher)
+        self._counted_disconnects = CountedDisconnects(publisher=publisher, replies=self.state.replies)
 
     def _build_socketio_server(self) -> SocketIOServer:
         settings = self.settings
@@ -368,6 +373,8 @@ class Components:
         return build_rest_api(
             self.settings,
             publisher=self._publisher,
+            disconnects=self._counted_disconnects,
+            issuers=self.verifier.issuers,
             state=self.state,
             webhooks=self.webhooks,
             keys=self._ingest_keys,

@@ -107,6 +107,7 @@ class Gateway:
             ("state", components.state.run(has_state)),
             ("broker listener", components.state.broker.listen(components.hub.deliver)),
             ("presence updates", components.disconnector.run()),
+            ("disconnect replies", components.disconnect_replies.run(components.state.replies)),
             ("gap reports", components.degraded_mode.run()),
             ("replays", components.replayer.run()),
             ("notices", components.notices.run(has_state)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.event_catalogue import EventCatalogue
@@ -12,6 +12,8 @@ from gateway.interfaces import Clock, State
 from gateway.metrics import RequestMetrics
 from gateway.runtime.events import CurrentPushSchemas
 from gateway.runtime.webhook_queues import ConfiguredQueues, ConfiguredWebhooks
+from gateway.services.counted_disconnects import CountedDisconnects
+from gateway.services.token_revocation import TokenRevocations
 from gateway.settings import Settings
 from ingest_api import app as rest
 from ingest_api.access_log import RejectionLimit
@@ -23,6 +25,8 @@ def build_rest_api(
     settings: Settings,
     *,
     publisher: Publisher,
+    disconnects: CountedDisconnects,
+    issuers: Callable[[], Collection[str]],
     state: State,
     webhooks: ConfiguredWebhooks,
     keys: Mapping[str, IngestKey],
@@ -44,6 +48,14 @@ def build_rest_api(
         rates=state.rates,
         queues=ConfiguredQueues(state, webhooks),
         answers=state.acks,
+        revocations=TokenRevocations(
+            disconnects=disconnects,
+            clock=clock,
+            namespaces=settings.namespaces,
+            issuers=issuers,
+            leeway_seconds=settings.jwt_leeway_seconds,
+            revocation_seconds=settings.revocation_seconds,
+        ),
         keys=keys.get,
         clock=clock,
         metrics=metrics,

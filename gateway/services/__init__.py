@@ -2,6 +2,7 @@
 
 client_events    ClientEvents: handles the events of clients as the event catalogue says
 connect          Connector: registers and resumes connections, applies a refreshed token
+counted_disconnects  CountedDisconnects, DisconnectReplies: how many connections the replicas ended
 degraded_mode    DegradedMode: the reaction to a stalled or unavailable state
 disconnect       Disconnector: removes connections and updates the shared state
 drain            drain: disconnects all clients at an even pace
@@ -14,5 +15,6 @@ recovery         Recovery, Replayer: read sessions and the history, and replay m
 replay_budget    ReplayBudget: the turns of users at the history, and what they may cost
 shared_work      SharedWork, Steps: the partitions of this replica, and steps that are repeated
 token_expiry     TokenExpiry: warns clients of the end of their tokens, then disconnects them
+token_revocation  TokenRevocations: revokes single tokens and ends their connections
 user_lists       UserListSender, Listings: the list of the connections of a namespace for its clients
 """

@@ -101,13 +101,20 @@ class Connector:
         if identity.user != connection.user:
             raise TokenRejected("token_invalid", "the token is another user's")
         rooms = self._rooms(connection.sid, identity)
-        await self._reject_revoked(identity)
         async with self._memberships.changing(connection):
             if connection.state is ConnectionState.CLOSED:
                 # It was closed meanwhile: a connection that left the hub must not join rooms again.
                 return
-            await self._memberships.change(connection, rooms | connection.joined_rooms, identity.rooms)
-            connection.identity = identity
+            # Before the revocations are read: a later one is a disconnect command that ends this connection.
+            self._hub.add_token(connection, identity.token_id)
+            unused = identity
+            try:
+                await self._reject_revoked(identity)
+                await self._memberships.change(connection, rooms | connection.joined_rooms, identity.rooms)
+                unused, connection.identity = connection.identity, identity
+            finally:
+                if unused.token_id != connection.identity.token_id:
+                    self._hub.remove_token(connection, unused.token_id)
 
     # new or resumed
 
@@ -259,9 +266,9 @@ class Connector:
         return identity.rooms | {sid}
 
     async def _reject_revoked(self, identity: Identity) -> None:
-        """Raises: TokenRejected when the token was issued before a revocation of its user."""
-        revoked_at = await self._revocations.revoked_at(identity.user)
-        if revoked_at is not None and (identity.issued_at is None or identity.issued_at < revoked_at):
+        """Raises: TokenRejected when the token was revoked, by its id or with the older tokens of its user."""
+        revocation = await self._revocations.read(identity.user, identity.token_id)
+        if revocation.covers(identity):
             raise TokenRejected("token_revoked", "the token was revoked")
 
 

@@ -86,6 +86,15 @@ class MessagePublisher:
             exclude=exclude,
             revoke=revoke,
         )
+        return await self.disconnect(command, dedup_key)
+
+    async def disconnect(
+        self, command: DisconnectCommand, dedup_key: DedupKey | None = None
+    ) -> PublishResult:
+        """Return once the broker has the disconnect command.
+
+        Raises: what ``Broker.append`` raises.
+        """
         result = await self._broker.append(command, dedup_key)
         self._count_result(result, command.id, DISCONNECT)
         return result

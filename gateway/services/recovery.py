@@ -25,6 +25,7 @@ from gateway.domain.errors import (
     RecoveryFailed,
     TokenRejected,
 )
+from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
@@ -202,17 +203,22 @@ def messages_in(connection: Connection, page: Page) -> list[tuple[Position, Mess
 
 def find_disconnect(connection: Connection, page: Page) -> DisconnectCommand | None:
     """Return the disconnect command of a page that applies to a connection: not one that revokes older tokens only."""
-    issued_at = connection.identity.issued_at
     for position, entry in page.entries:
         if (
             isinstance(entry, DisconnectCommand)
             and connection.is_newer(position)
             and _is_for(connection, entry, position)
+            and _ends(entry, connection.identity)
         ):
-            if entry.revoke and issued_at is not None and issued_at >= entry.at:
-                continue
             return entry
     return None
+
+
+def _ends(command: DisconnectCommand, identity: Identity) -> bool:
+    """Whether a command that reaches a connection ends it although it has this token."""
+    if command.token_id:
+        return command.token_id == identity.token_id
+    return not (command.revoke and identity.issued_at is not None and identity.issued_at >= command.at)
 
 
 def hides_message(

@@ -14,7 +14,7 @@ from gateway.settings.model import PREFIX, Problems, Settings
 
 # First segments of the paths that the process serves itself (docs/reference/rest.md).
 _RESERVED_PATHS: Final = (
-    "emit", "broadcast", "presence", "disconnect", "health", "healthz", "metrics", "openapi.yaml", "dev"
+    "emit", "broadcast", "presence", "disconnect", "revoke", "health", "healthz", "metrics", "openapi.yaml", "dev"
 )  # fmt: skip
 
 MIN_LEASE_SECONDS: Final = 5

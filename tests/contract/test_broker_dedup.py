@@ -68,7 +68,7 @@ async def test_rejected_entry_leaves_nothing(state: StateUnderTest) -> None:
         )
 
     assert await newest_position(state.broker) == before
-    assert await state.revocations.revoked_at("ann") is None
+    assert (await state.revocations.read("ann")).user_revoked_at is None
     page = await state.broker.history(START, [at("user:ann")], max_entries=10, max_bytes=1000)
     assert page.entries == ()
     async with listening(state.broker) as listener:

@@ -41,6 +41,19 @@ def disconnect_command(
     return DisconnectCommand(new_id(), user, namespaces, at, revoke=revoke)
 
 
+def revoke_token(token_id: str, *, kept_seconds: float = 3600.0, reply_to: str = "") -> DisconnectCommand:
+    return DisconnectCommand(
+        new_id(),
+        "",
+        ("/", "/chat"),
+        1000.0,
+        revoke=True,
+        token_id=token_id,
+        reply_to=reply_to,
+        kept_seconds=kept_seconds,
+    )
+
+
 def session_takeover(sid: str, *, namespace: str = "/", owner: str = "replica-2/t1") -> SessionTakeover:
     return SessionTakeover(new_id(), namespace, sid, owner)
 

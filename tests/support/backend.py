@@ -100,5 +100,8 @@ class Backend:
         assert answer.status == 200, answer
         return answer.body
 
+    def revoke(self, jti: str, **body: Any) -> Answer:
+        return self.post("/revoke", {"jti": jti} | body)
+
     def disconnect(self, user: str, **body: Any) -> Answer:
         return self.post(f"/disconnect/user/{quote(user, safe='')}", body)

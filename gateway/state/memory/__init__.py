@@ -1,12 +1,13 @@
 """The state of a gateway with one replica: the default. Its behaviour defines what the Redis state must do.
 
 broker     MemoryBroker: appends entries, queues them for the listener (DeliveryQueue)
-guards     MemoryAckStore, MemoryDedupStore, MemoryRateLimits, MemoryRevocations
+guards     MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 history    History: the recent entries, indexed by room; where it was trimmed
 presence   MemoryPresence: the connections of each user
 presence_events  MemoryPresenceEvents, MemoryUserLists
 queues     MemoryWebhookQueues: notifications and dead letters; MemoryPartitions
 replies    MemoryReplies: replies of this replica to itself
+revocations  MemoryRevocations: users and tokens that backends revoked
 sessions   MemorySessions: recovery sessions, in use or parked
 ttl_map    TtlMap: a mapping whose items expire
 
@@ -29,12 +30,13 @@ from gateway.domain.notifications import (
 from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
 from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, DeliveryQueue, MemoryBroker
-from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits, MemoryRevocations
+from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUserLists
 from gateway.state.memory.queues import MemoryPartitions, MemoryWebhookQueues
 from gateway.state.memory.replies import MemoryReplies
+from gateway.state.memory.revocations import MemoryRevocations
 from gateway.state.memory.sessions import MemoryDisconnects, MemorySessions
 from gateway.state.memory.ttl_map import TtlMap
 
@@ -72,6 +74,7 @@ class MemoryState:
     idempotency_keys: int = 1_000_000
     revocation_seconds: float = 30 * DAY
     revoked_users: int = 1_000_000
+    revoked_tokens: int = 1_000_000
     last_seen_seconds: float = 30 * DAY
     last_seen_users: int = 100_000
     max_parked_sessions: int = 100_000
@@ -133,7 +136,10 @@ class MemoryState:
         )
         self.rates = MemoryRateLimits(clock=clock, max_buckets=self.rate_buckets)
         self.revocations = MemoryRevocations(
-            clock=clock, seconds=self.revocation_seconds, max_users=self.revoked_users
+            clock=clock,
+            seconds=self.revocation_seconds,
+            max_users=self.revoked_users,
+            max_tokens=self.revoked_tokens,
         )
         self.acks = MemoryAckStore(
             clock=clock,
@@ -229,7 +235,8 @@ class MemoryState:
             "delivery_queue_entries": len(self._delivery_queue),
             "nonces": len(self.dedup.nonces),
             "idempotency_keys": len(self.dedup.results),
-            "revoked_users": len(self.revocations),
+            "revoked_users": self.revocations.users,
+            "revoked_tokens": self.revocations.tokens,
             "connections": len(self.presence),
             "present_addresses": self.presence.addresses,
             "last_seen_users": len(self.presence.last_seen),

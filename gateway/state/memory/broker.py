@@ -25,10 +25,11 @@ from gateway.domain.messages import (
 from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
 from gateway.interfaces import Clock, Deliver, Page
-from gateway.state.memory.guards import MemoryDedupStore, MemoryRevocations
+from gateway.state.memory.guards import MemoryDedupStore
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.queues import MemoryWebhookQueues
+from gateway.state.memory.revocations import MemoryRevocations
 from gateway.state.memory.ttl_map import TtlMap
 
 MIN_RESULT_SECONDS: Final = 60.0
@@ -288,7 +289,7 @@ class MemoryBroker:
 
     def _publish(self, entry: LogEntry, *, with_counts: bool = False) -> PublishResult:
         if isinstance(entry, DisconnectCommand) and entry.revoke:
-            self._revocations.revoke(entry.user, entry.at)  # first, because it may reject the command
+            self._revocations.revoke(entry)  # first, because it may reject the command
         addresses = entry.addresses
         size = json_bytes(entry)
         if not is_volatile(entry):

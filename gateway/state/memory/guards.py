@@ -1,4 +1,4 @@
-"""What guards requests, client events and tokens: dedup keys, kept acknowledgements, rate limits and revocations."""
+"""What guards requests and client events: dedup keys, kept acknowledgements and rate limits."""
 
 from __future__ import annotations
 
@@ -210,31 +210,6 @@ class MemoryRateLimits:
             bucket, tat = self._tats.popitem(last=False)
             if tat > now:
                 self._tats[bucket] = tat
-
-
-class MemoryRevocations:
-    """Satisfies ``gateway.interfaces.Revocations``. None is removed early: with ``max_users`` new ones are rejected."""
-
-    def __init__(self, *, clock: Clock, seconds: float, max_users: int) -> None:
-        self._revoked_at: TtlMap[str, float] = TtlMap(clock=clock, seconds=seconds, max_items=max_users)
-
-    def __len__(self) -> int:
-        return len(self._revoked_at)
-
-    async def revoked_at(self, user: str) -> float | None:
-        return self._revoked_at.get(user)
-
-    def revoke(self, user: str, at: float) -> None:
-        """Reject the user's tokens issued before ``at``; an earlier time than the kept one changes nothing.
-
-        Raises: BrokerUnavailable when no more users can be kept.
-        """
-        known = self._revoked_at.get(user)
-        if known is None and self._revoked_at.is_full():
-            raise BrokerUnavailable(
-                "more users were revoked lately than can be remembered", retry_after_seconds=60
-            )
-        self._revoked_at.put(user, at if known is None else max(known, at))
 
 
 class _UserAcks:

@@ -230,8 +230,10 @@ def _add_notifications(arguments: list[Argument], notifications: Sequence[Notifi
 
 
 def _revocation(entries: Sequence[LogEntry]) -> tuple[str, str]:
-    """Return the user whose tokens the first entry revokes, and when; empty texts for none."""
+    """Return the user or token that the first entry revokes, and when or for how long; empty texts for none."""
     entry = entries[0] if entries else None
-    if isinstance(entry, DisconnectCommand) and entry.revoke:
-        return entry.user, repr(entry.at)
-    return "", ""
+    if not isinstance(entry, DisconnectCommand) or not entry.revoke:
+        return "", ""
+    if entry.token_id:
+        return entry.token_id, f"t{int(entry.kept_seconds * 1000)}"
+    return entry.user, repr(entry.at)

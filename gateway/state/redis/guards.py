@@ -16,6 +16,7 @@ from gateway.domain.errors import (
     NonceReplayed,
     user_acks_full,
 )
+from gateway.domain.identity import Revocation
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import DeadlineExceeded
@@ -30,7 +31,7 @@ it by a probe, and reports."""
 _FULL: Final = {
     b"FULL": ("more requests came lately than can be remembered", 5),
     b"LARGE_FULL": ("more large volatile messages came lately than are kept", 10),
-    b"REVOKED_FULL": ("the tokens of more users are revoked than can be remembered", 60),
+    b"REVOKED_FULL": ("more users or tokens are revoked than can be remembered", 60),
     b"ANSWERS_FULL": ("more idempotency keys are in use than can be remembered", 60),
 }
 """Why a limit of the store rejects a request, and after how many seconds it may be repeated."""
@@ -186,15 +187,23 @@ class RedisRateLimits:
 
 
 class RedisRevocations:
-    """``gateway.interfaces.Revocations``: one key for each user, with a TTL."""
+    """``gateway.interfaces.Revocations``: one key for each user and each token, with a TTL."""
 
     def __init__(self, commands: Commands, keys: RedisKeys) -> None:
         self._commands = commands
         self._keys = keys
 
-    async def revoked_at(self, user: str) -> float | None:
-        at = await self._commands.read("GET", self._keys.named("revoked", user))
-        return None if at is None else float(at)
+    async def read(self, user: str, token_id: str = "") -> Revocation:
+        of_user = self._keys.named("revoked", user)
+        if not token_id:
+            return _revocation(await self._commands.read("GET", of_user), None)
+        return _revocation(
+            *await self._commands.read("MGET", of_user, self._keys.named("revoked_token", token_id))
+        )
+
+
+def _revocation(user_revoked_at: bytes | None, token: bytes | None) -> Revocation:
+    return Revocation(None if user_revoked_at is None else float(user_revoked_at), token is not None)
 
 
 class RedisAckStore:

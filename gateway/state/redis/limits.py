@@ -70,6 +70,7 @@ class RedisLimits:
     max_parked_bytes: int = 2 * 1024 * 1024 * 1024
     last_seen_users: int = 1_000_000
     revoked_users: int = 1_000_000
+    revoked_tokens: int = 1_000_000
     rate_buckets: int = 100_000
     wait_replicas: int = 0
     max_user_acks: int = MAX_USER_ACKS
@@ -128,9 +129,15 @@ class RedisLimits:
             # Users are set offline each second. After a longer pause replicas first get the time to report again.
             "sweep_gap": _ms(self.lease_seconds / 3),
             "revoked_users": self.revoked_users,
+            "revoked_tokens": self.revoked_tokens,
             "rate_buckets": self.rate_buckets,
             "user_parked": self.max_parked_of_user or 0,
             "parked_bytes": self.max_parked_bytes,
+            **self._queue_constants(),
+        }
+
+    def _queue_constants(self) -> dict[str, int]:
+        return {
             "queue": _ms(QUEUE_SECONDS),
             "queued": self.max_queued,
             "queued_bytes": self.max_queued_bytes,

@@ -57,6 +57,7 @@ class StateSizes:
     last_seen_users: int = 0
     revoked_users: int = 0
     rate_buckets: int = 0
+    revoked_tokens: int = 0
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -16,6 +16,8 @@
     answers:<w>  hash      results by idempotency key, in windows of time
     revoked:<u>  string    since when the tokens of a user are accepted again
     revoked_users zset     these users, by when that ends (ms)
+    revoked_token:<t> string nothing: a token with this id is rejected
+    revoked_tokens zset    these tokens, by when that ends (ms)
     rates        zset      token buckets, by when they will be full (s)
     ack:<e>      string    the acknowledgement of a client event, or who lets it take effect now
     intent:<e>   string    what a client event was about to change when it was claimed
@@ -56,9 +58,10 @@
 
 ``<a>`` is an address, or ``!`` for the markers of losses, ``<c>`` a consumer of changes of presence, ``<e>`` a client
 event, ``<n>`` a namespace, ``<p>`` a partition, ``<q>`` a webhook or other work that replicas share, ``<r>`` a replica,
-``<s>`` a sid, ``<u>`` a user, ``<w>`` the number of a window of time. Channels: ``to:<a>`` for each address,
-``replica:<r>`` for the probes and wake-ups of a replica. All databases of a Redis share its channels, so in database 2
-they are ``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have no number.
+``<s>`` a sid, ``<t>`` an issuer, a blank and a token id, ``<u>`` a user, ``<w>`` the number of a window of time.
+Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes and wake-ups of a replica. All databases of a
+Redis share its channels, so in database 2 they are ``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have no
+number.
 """
 
 from __future__ import annotations
@@ -85,6 +88,7 @@ _FIXED: Final = {
     "dead": "dead",
     "former_sids": "former_sids",
     "revoked_users": "revoked_users",
+    "revoked_tokens": "revoked_tokens",
     "rates": "rates",
     "last_seen": "last_seen",
     "swept": "swept",
@@ -98,6 +102,7 @@ _FAMILIES: Final = {
     "nonces": "nonces:",
     "answers": "answers:",
     "revoked": "revoked:",
+    "revoked_token": "revoked_token:",
     "ack": "ack:",
     "intent": "intent:",
     "acks": "acks:",

@@ -287,6 +287,7 @@ class RedisState(RedisLimits):
             "parked_sessions": held.parked_sessions,
             "last_seen_users": held.last_seen_users,
             "revoked_users": held.revoked_users,
+            "revoked_tokens": held.revoked_tokens,
             "rate_buckets": held.rate_buckets,
             "replicas": held.replicas,
             "channels": len(self.subscriber),

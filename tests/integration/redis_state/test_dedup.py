@@ -161,7 +161,7 @@ async def test_every_check_fails_while_redis_is_unavailable(server: RedisServer)
         with pytest.raises(BrokerUnavailable):
             await a.state.rates.consume("shop", Rate(1000, 1000))
         with pytest.raises(BrokerUnavailable):
-            await a.state.revocations.revoked_at("ann")
+            await a.state.revocations.read("ann")
 
 
 async def test_commands_of_one_turn_are_written_together(server: RedisServer) -> None:

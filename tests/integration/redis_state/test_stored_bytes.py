@@ -13,7 +13,7 @@ from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection
 from gateway.domain.rate_limit import Rate
 from gateway.domain.sessions import RecoverySession
-from tests.contract.values import at
+from tests.contract.values import at, revoke_token
 from tests.integration.redis_state.replicas import MANUAL_HEARTBEATS, Replica, former_release, replicas
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
@@ -201,9 +201,28 @@ async def test_revocation_over_the_limit_is_rejected_and_none_is_removed(server:
 
         with pytest.raises(BrokerUnavailable, match="revoked"):
             await a.state.broker.append(revoke("cid"))
-        assert await a.state.revocations.revoked_at("ann") == 1000.0
+        assert (await a.state.revocations.read("ann")).user_revoked_at == 1000.0
         shift_clock(a.state, 101)
         await a.state.broker.append(revoke("cid"))
+
+
+async def test_revocation_of_a_token_over_the_limit_is_rejected_until_others_have_ended(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", revoked_tokens=2, revocation_seconds=100.0, **MANUAL_HEARTBEATS) as [a]:
+        for token, kept_seconds in ((" t-1", 10), (" t-2", 50), (" t-1", 20)):
+            await a.state.broker.append(revoke_token(token, kept_seconds=kept_seconds))
+
+        with pytest.raises(BrokerUnavailable, match="revoked"):
+            await a.state.broker.append(revoke_token(" t-3"))
+        assert server.execute("EXISTS", "t:revoked_token: t-3") == 0
+        assert 0 < server.execute("PTTL", "t:revoked_token: t-1") <= 20_000
+        assert 50_000 < server.execute("PTTL", "t:revoked_tokens") <= 100_000
+        await a.state.membership.heartbeat()
+        assert a.state.sizes()["revoked_tokens"] == 2
+        shift_clock(a.state, 21)
+        await a.state.broker.append(revoke_token(" t-3"))
+        assert server.execute("ZRANGE", "t:revoked_tokens", 0, -1) == [b" t-2", b" t-3"]
 
 
 async def test_rate_limiters_are_bounded(server: RedisServer) -> None:

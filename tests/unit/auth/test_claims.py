@@ -361,3 +361,24 @@ def test_signed_token_is_accepted_or_rejected_without_another_exception(changes:
 
     with contextlib.suppress(TokenRejected):
         asyncio.run(jwt_verifier.verify(text))
+
+
+@pytest.mark.parametrize(
+    ("jti", "token_id"),
+    [("t-1", " t-1"), (17, " 17"), ("e\u0301 ü", " e\u0301 ü"), ("x" * 255, " " + "x" * 255), (None, "")],
+)
+async def test_token_id_is_a_string_or_an_integer_and_may_be_absent(jti: object, token_id: str):
+    identity = await verifier().verify(raw_token(HEADER, json.dumps(claims() | {"jti": jti}).encode()))
+
+    assert identity.token_id == token_id
+
+
+@pytest.mark.parametrize(
+    "jti", ["", "x" * 256, "a\nb", "a\u0085", "\ud800", True, 4.2, [], {}, ["t"], 10**256]
+)
+async def test_token_id_that_could_not_be_revoked_is_rejected(jti: object):
+    with pytest.raises(TokenRejected) as rejection:
+        await verifier().verify(raw_token(HEADER, json.dumps(claims(jti=jti)).encode()))
+
+    assert rejection.value.code == "token_invalid"
+    assert "jti" in rejection.value.message

@@ -37,6 +37,7 @@ def test_commands_are_the_documented_ones() -> None:
         "presence",
         "disconnect",
         "disconnect user",
+        "revoke",
         "sign",
         "keygen",
         "listen",

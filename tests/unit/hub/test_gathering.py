@@ -79,7 +79,7 @@ class Peer:
 class GatheringHarness:
     """A hub, and what was reported of its deliveries."""
 
-    def __init__(self, **options: int) -> None:
+    def __init__(self, **options: Any) -> None:
         self.metrics = MetricFactory()
         self.traced: list[tuple[str, int, list[bytes]]] = []
         self.hub = Hub(encode, metrics=self.metrics, deliveries=self, **options)

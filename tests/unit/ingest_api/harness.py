@@ -20,6 +20,7 @@ from gateway.http_server import HttpServer
 from gateway.interfaces import Broker, Clock, State
 from gateway.metrics import DeliveryTimer, MetricFactory
 from gateway.runtime.webhook_queues import ConfiguredQueues
+from gateway.services.counted_disconnects import DisconnectCount
 from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
 from gateway.timers import SystemClock
@@ -140,6 +141,22 @@ class WebhookSettings:
 
 
 @dataclass
+class RecordingRevocations:
+    """Records the tokens that are revoked, of two issuers. Each revocation ends as many connections as a test sets."""
+
+    revoked: list[tuple[str, str, float | None]] = field(default_factory=list)
+    count: DisconnectCount = field(default_factory=lambda: DisconnectCount(0, is_exact=True))
+    names: tuple[str, ...] = ("", "https://b.example/")
+
+    def issuers(self) -> tuple[str, ...]:
+        return self.names
+
+    async def revoke(self, jti: str, *, issuer: str, expires_at: float | None) -> DisconnectCount:
+        self.revoked.append((jti, issuer, expires_at))
+        return self.count
+
+
+@dataclass
 class RestApiServer:
     """A running server, its state, and a client that signs requests."""
 
@@ -150,6 +167,8 @@ class RestApiServer:
     published: list[LogEntry]
     """The entries that the broker accepted, without repeats."""
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+
+    revocations: RecordingRevocations = field(default_factory=RecordingRevocations)
 
     def sign(
         self,
@@ -265,6 +284,7 @@ async def run_rest_api(
         "rates": state.rates,
         "queues": ConfiguredQueues(cast(State, state), server.webhooks),
         "answers": state.acks,
+        "revocations": server.revocations,
         "keys": lookup or {key.id: key for key in keys}.get,
         "clock": clock,
         "metrics": server.metrics,

@@ -18,12 +18,13 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/broadcast", EVENT),
     ("GET", "/presence/42", b""),
     ("POST", "/disconnect/user/42", {}),
+    ("POST", "/revoke", {"jti": "t-1"}),
     ("GET", "/webhooks", b""),
     ("GET", "/webhooks/none/dead", b""),
     ("POST", "/webhooks/none/replay", {"ids": ["a"]}),
     ("POST", "/webhooks/none/drop", {"ids": ["a"]}),
 ]
-ADMIN = {target for _, target, _ in CALLS if target.startswith(("/disconnect", "/webhooks"))}
+ADMIN = {target for _, target, _ in CALLS if target.startswith(("/disconnect", "/revoke", "/webhooks"))}
 
 
 def key(*scopes: str) -> IngestKey:

@@ -13,7 +13,14 @@ from gateway.domain.rate_limit import Rate
 from gateway.domain.sessions import RecoverySession
 from gateway.state.memory.ttl_map import TtlMap
 from tests.contract.session_resume import resume, resume_failure
-from tests.contract.values import connection, dedup_key, disconnect_command, message, newest_position
+from tests.contract.values import (
+    connection,
+    dedup_key,
+    disconnect_command,
+    message,
+    newest_position,
+    revoke_token,
+)
 
 ONE_A_SECOND = Rate(per_second=1.0, burst=2)
 
@@ -116,10 +123,39 @@ async def test_revocation_is_rejected_and_none_is_removed_at_the_limit_of_revoke
         await state.broker.append(disconnect_command("cid", at=1000.0, revoke=True), dedup_key(clock))
 
     assert (await newest_position(state.broker), state.sizes()["nonces"]) == (newest, 0)
-    assert await state.revocations.revoked_at("ann") == 1000.0
+    assert (await state.revocations.read("ann")).user_revoked_at == 1000.0
     clock.advance(101)
     await state.broker.append(disconnect_command("cid", at=1000.0, revoke=True))
     assert state.sizes()["revoked_users"] == 1
+
+
+async def test_token_is_not_revoked_at_the_limit_of_revoked_tokens_until_others_have_ended(
+    make_memory, clock
+) -> None:
+    state = make_memory(revoked_tokens=2, revocation_seconds=100)
+    for token, kept_seconds in ((" t-1", 10), (" t-2", 50), (" t-1", 20)):
+        await state.broker.append(revoke_token(token, kept_seconds=kept_seconds))
+    newest = await newest_position(state.broker)
+
+    with pytest.raises(BrokerUnavailable):
+        await state.broker.append(revoke_token(" t-3"))
+
+    assert (await newest_position(state.broker), state.sizes()["revoked_tokens"]) == (newest, 2)
+    clock.advance(21)
+    await state.broker.append(revoke_token(" t-3"))
+    assert state.sizes()["revoked_tokens"] == 2
+    revoked = [(await state.revocations.read("", f" t-{n}")).is_token_revoked for n in (1, 2, 3)]
+    assert revoked == [False, True, True]
+
+
+async def test_revoking_one_token_again_and_again_takes_no_more_memory(make_memory) -> None:
+    state = make_memory(revocation_seconds=100_000)
+
+    for seconds in range(1000):
+        await state.broker.append(revoke_token(" t-1", kept_seconds=seconds))
+
+    assert state.sizes()["revoked_tokens"] == 1
+    assert len(state.revocations._ends) < 20
 
 
 async def test_oldest_last_seen_is_removed_beyond_the_limit(make_memory) -> None:

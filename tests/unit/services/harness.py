@@ -9,8 +9,8 @@ from itertools import count
 from typing import Any
 
 from gateway.domain.event_catalogue import RESERVED_PREFIXES, EventCatalogue
-from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, LogEntry, Message, new_id
+from gateway.domain.identity import Identity, Revocation
+from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, VisibleRooms
@@ -111,18 +111,20 @@ class GatedDisconnects:
 
 
 class GatedRevocations:
-    """The memory revocations; ``revoked_at`` waits for ``gate``."""
+    """The memory revocations; ``read`` waits for ``gate``, with ``answers_late`` after it has read."""
 
     def __init__(self, state: MemoryState) -> None:
         self._inner = state.revocations
         self.entered = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.answers_late = False
 
-    async def revoked_at(self, user: str) -> float | None:
+    async def read(self, user: str, token_id: str = "") -> Revocation:
+        before = await self._inner.read(user, token_id)
         self.entered.set()
         await self.gate.wait()
-        return await self._inner.revoked_at(user)
+        return before if self.answers_late else await self._inner.read(user, token_id)
 
 
 class GatedBroker:
@@ -222,7 +224,13 @@ class Services:
         self.replayed: list[int] = []
         self.metrics = MetricFactory()
         self.disconnector_metrics = MetricFactory()
-        self.hub = Hub(encode, metrics=self.metrics)
+        self.on_disconnected: Callable[[DisconnectCommand, int], None] = lambda _command, _ended: None
+        """Called with each disconnect command that wants a reply, and how many connections it ended."""
+        self.hub = Hub(
+            encode,
+            metrics=self.metrics,
+            on_disconnected=self._on_disconnected,
+        )
         self.disconnector = Disconnector(
             hub=self.hub,
             broker=self.broker,
@@ -299,6 +307,9 @@ class Services:
         await self.delivery_gate.wait()
         self.delivered(entry)
         await self.hub.deliver(entry, position, more=more)
+
+    def _on_disconnected(self, command: DisconnectCommand, ended: int) -> None:
+        self.on_disconnected(command, ended)
 
     async def close(self) -> None:
         for task in self._tasks:

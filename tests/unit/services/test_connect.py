@@ -195,7 +195,9 @@ async def test_token_of_another_user_and_a_revoked_one_change_nothing(services: 
     connection, _ = await services.connect_live(services.identity("alice", "old"))
     before = (connection.identity, connection.rooms)
     for newer in (services.identity("bob", "new"), services.identity("alice", "new", issued=-5.0)):
-        services.state.revocations.revoke("alice", services.clock.now() - 1)
+        services.state.revocations.revoke(
+            DisconnectCommand("id", "alice", ("/",), services.clock.now() - 1, revoke=True)
+        )
         with pytest.raises(TokenRejected):
             await services.connector.refresh(connection, newer)
 

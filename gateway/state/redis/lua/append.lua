@@ -1,7 +1,7 @@
 -- Accept entries, in their order: all of them or none, once for each id, and not after the deadline. Publishing comes
 -- last: it alone cannot be taken back, and a script that Redis aborts has published nothing of what it did not finish.
 -- Arguments:
---   2 user whose tokens are revoked, or ''; 3 when (s)
+--   2 user whose tokens are revoked, or token, or ''; 3 when (s), or for a token t and for how long it is kept (ms)
 --   4 digest of the nonce, or ''; 5 when it may be forgotten (ms); 6 when the request was signed (s, or '')
 --   7 id of the ingest key; 8 since when nonces are stored, as the replica knows it (s)
 --   9 the latest time that the clocks of the replica show (ms)
@@ -160,21 +160,35 @@ if notifications then
   end
 end
 
-local function may_revoke()
-  local old = call('ZRANGEBYSCORE', K.revoked_users, '-inf', now, 'LIMIT', 0, 16)
-  if #old > 0 then call('ZREM', K.revoked_users, unpack(old)) end
-  return call('ZCOUNT', K.revoked_users, '-inf', '+inf') < L.revoked_users or call('ZSCORE', K.revoked_users, revoked)
-end
+-- Disconnect commands that revoke are rare: a push does not create these functions.
+local function revoke()
+  local function may_hold(held, max)
+    local old = call('ZRANGEBYSCORE', held, '-inf', now, 'LIMIT', 0, 16)
+    if #old > 0 then call('ZREM', held, unpack(old)) end
+    return call('ZCOUNT', held, '-inf', '+inf') < max or call('ZSCORE', held, revoked)
+  end
 
-if revoked ~= '' then
-  if not may_revoke() then return { 'REVOKED_FULL' } end
+  local kept = string.match(revoked_at, '^t(%d+)$')
+  if kept then
+    if not may_hold(K.revoked_tokens, L.revoked_tokens) then return false end
+    local ends_before = tonumber(call('ZSCORE', K.revoked_tokens, revoked) or 0)
+    local ms = math.max(1, math.min(tonumber(kept), L.revocation), ends_before - now)
+    call('SET', K.revoked_token .. revoked, '', 'PX', ms)
+    call('ZADD', K.revoked_tokens, now + ms, revoked)
+    call('PEXPIRE', K.revoked_tokens, L.revocation)
+    return true
+  end
+  if not may_hold(K.revoked_users, L.revoked_users) then return false end
   call('ZADD', K.revoked_users, now + L.revocation, revoked)
   call('PEXPIRE', K.revoked_users, L.revocation)
   local key, at = K.revoked .. revoked, revoked_at
   local revoked_before = call('GET', key)
   if revoked_before and tonumber(revoked_before) > tonumber(at) then at = revoked_before end
   call('SET', key, at, 'PX', L.revocation)
+  return true
 end
+
+if revoked ~= '' and not revoke() then return { 'REVOKED_FULL' } end
 
 local replicas, expired = living_replicas(now), expired_replicas(now)
 
