@@ -143,6 +143,10 @@ def _log_fields(request: Request, seconds: float) -> dict[str, Any]:
     if request.publish_result is not None:
         fields["message_id"] = request.publish_result.id
         fields["connections"] = request.publish_result.connections
+    if request.ack_result is not None:
+        fields["asked"] = request.ack_result.asked
+        fields["acked"] = request.ack_result.acked
+        fields["complete"] = request.ack_result.is_complete
     if request.trace is not None:
         fields["trace_id"] = request.trace.trace_id
         fields["span_id"] = request.trace.span_id

@@ -49,13 +49,76 @@ class BroadcastAnswer(Schema):
     exact = fields.Boolean(metadata=_EXACT)
 
 
-class EmitToUserAnswer(BroadcastAnswer):
+class ClientAckAnswer(Schema):
+    """The acknowledgement of one connection. What the client sent is passed on as it wrote it."""
+
+    sid = _text("The Socket.IO session id of the connection.", "~Ni9nOpTmRZ8wVwLqAAAB")
+    user = _text("The id of the user.", "42")
+    data = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "The argument of the acknowledgement; null if there is none.",
+            "examples": [{"ok": True}],
+        },
+    )
+    args = fields.List(
+        fields.Raw(allow_none=True),
+        metadata={"description": "Instead of `data`: the arguments, if there is more than one."},
+    )
+    seconds = fields.Float(
+        required=True,
+        metadata={
+            "description": "The time from sending the event to the connection until the acknowledgement arrived.",
+            "minimum": 0,
+            "examples": [0.031],
+        },
+    )
+
+
+def _number(description: str) -> fields.Integer:
+    return fields.Integer(metadata={"description": description, "minimum": 0, "examples": [1]})
+
+
+class _AcknowledgedAnswer(BroadcastAnswer):
+    """What was collected, if the request had `ack`. `asked` is the sum of `acked`, `gone` and `silent`."""
+
+    complete = fields.Boolean(
+        metadata={
+            "description": "With `ack`: whether as many connections as wanted have acknowledged the event; for `all`"
+            " each one that was asked, and at least one."
+        }
+    )
+    asked = _number("With `ack`: connections that the event was sent to.")
+    acked = _number("With `ack`: of these, those that have acknowledged it.")
+    gone = _number("With `ack`: of these, those that were closed before they did.")
+    silent = _number("With `ack`: of these, the others.")
+    unheard = fields.List(
+        fields.String(),
+        metadata={
+            "description": "With `ack`: replicas with recipients that reported nothing in time, such as a killed one.",
+            "examples": [[]],
+        },
+    )
+    acks = fields.List(
+        fields.Nested(ClientAckAnswer),
+        metadata={"description": "With `ack`: the acknowledgements, in the order in which they arrived."},
+    )
+    truncated = fields.Boolean(
+        metadata={
+            "description": "Present, and true, only if `acks` lacks some that `acked` counts: together they are more"
+            " than the largest body, or the connection to Redis was lost.",
+            "const": True,
+        }
+    )
+
+
+class EmitToUserAnswer(_AcknowledgedAnswer):
     """The broker has the message."""
 
     room = _text("The room of the user.", "user:42")
 
 
-class EmitToRoomAnswer(BroadcastAnswer):
+class EmitToRoomAnswer(_AcknowledgedAnswer):
     """The broker has the message. `room` or `rooms` is present, as in the body of the request."""
 
     room = fields.String(metadata={"description": "The room.", "examples": ["org:7"]})
@@ -64,7 +127,7 @@ class EmitToRoomAnswer(BroadcastAnswer):
     )
 
 
-class EmitToUsersAnswer(BroadcastAnswer):
+class EmitToUsersAnswer(_AcknowledgedAnswer):
     """The broker has the message."""
 
     users = fields.Dict(

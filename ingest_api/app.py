@@ -15,6 +15,7 @@ from ingest_api.access_log import AccessLog, RejectionLimit
 from ingest_api.auth import Authenticator
 from ingest_api.handlers import Handlers
 from ingest_api.interfaces import (
+    AckWaits,
     AnswerStore,
     Clock,
     DedupStore,
@@ -43,6 +44,7 @@ def create_rest_api(
     queues: WebhookQueues,
     answers: AnswerStore,
     revocations: TokenRevocations,
+    ack_waits: AckWaits,
     keys: Callable[[str], IngestKey | None],
     clock: Clock,
     metrics: RequestMetrics,
@@ -61,12 +63,11 @@ def create_rest_api(
     """Build the REST API with all its routes.
 
     ``keys`` looks up an ingest key by its id, once for each request. ``path_prefix`` is the part that a proxy strips
-    from the signed path. While ``is_serving`` returns false, every signed route responds 503 ``broker_unavailable``
-    without checking the request, which may be repeated. ``sampling`` chooses which successful requests are logged;
-    None logs all of them. ``tracer`` is None if no spans are collected. ``event_schemas`` returns those of the event
-    catalogue in effect, or None without one. ``explains_signatures`` is for developers (``auth``). ``arriving`` bounds
-    all bodies that arrive at once; None: those of this API alone. ``rejections`` limits the lines about rejected
-    requests; None: all are written. The REST API responds to every path, and does not depend on aiohttp's middlewares.
+    from the signed path. While ``is_serving`` returns false, every signed route responds 503 ``broker_unavailable``.
+    ``sampling`` chooses which successful requests are logged; None: all. ``tracer`` is None if no spans are collected.
+    ``event_schemas`` returns those of the event catalogue in effect, or None without one. ``explains_signatures`` is
+    for developers (``auth``). ``arriving`` bounds all bodies that arrive at once; None: those of this API alone.
+    ``rejections`` limits the lines about rejected requests; None: all are written.
     """
     authenticator = Authenticator(
         keys=keys,
@@ -86,6 +87,7 @@ def create_rest_api(
         dedup=dedup,
         clock=clock,
         namespaces=namespaces,
+        ack_waits=ack_waits,
         event_schemas=event_schemas,
     )
     webhooks = WebhookHandlers(queues=queues, answers=answers, dedup=dedup, clock=clock)

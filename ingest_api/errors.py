@@ -14,6 +14,7 @@ from gateway.domain.errors import (
     IdempotencyConflict,
     NonceReplayed,
     QueueFull,
+    TooManyAckWaits,
 )
 from ingest_api.request import Response
 from ingest_api.signing import SCHEME, SignatureRejected
@@ -138,6 +139,9 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(
             "webhook_queue_full", "the queue of the webhook is full; nothing was changed", headers=headers
         )
+    if isinstance(error, TooManyAckWaits):
+        detail = "too many requests wait for acknowledgements on this replica; nothing was published"
+        return Problem(error.code, detail, headers={"Retry-After": "1"})
     if isinstance(error, BrokerUnavailable | BrokerTimeout):
         headers = {"Retry-After": str(error.retry_after_seconds)}
         return Problem(error.code, _BROKER_DETAILS[error.code], headers=headers)

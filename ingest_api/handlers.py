@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ from gateway.domain.messages import Message, PublishResult, keyed_id, new_id
 from gateway.domain.names import FORMER_SID_FORM, USER_PREFIX, user_room
 from gateway.domain.presence import PresentConnection
 from gateway.domain.times import iso_timestamp
+from ingest_api.acks import ack_members, publish_and_wait
 from ingest_api.errors import Problem
 from ingest_api.idempotency import REPLAYED_HEADER, InFlight
-from ingest_api.interfaces import Clock, DedupStore, EventSchemas, PresenceReader, Publisher
+from ingest_api.interfaces import AckWaits, Clock, DedupStore, EventSchemas, PresenceReader, Publisher
 from ingest_api.large_body import LARGE_BYTES, in_slices
 from ingest_api.push import (
     Disconnect,
@@ -29,7 +31,13 @@ from ingest_api.push import (
     read_push,
 )
 from ingest_api.request import AuthenticatedRequest, Response
-from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema, EmitToUsersSchema
+from ingest_api.schemas import (
+    BroadcastSchema,
+    DisconnectSchema,
+    EmitSchema,
+    EmitToRoomSchema,
+    EmitToUsersSchema,
+)
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -45,15 +53,18 @@ class Handlers:
         dedup: DedupStore,
         clock: Clock,
         namespaces: Collection[str],
+        ack_waits: AckWaits,
         event_schemas: Callable[[], EventSchemas | None] = lambda: None,
     ) -> None:
         """``event_schemas`` returns None while there is no event catalogue: then every event may be pushed."""
         self._event_schemas = event_schemas
         self._publisher = publisher
+        self._ack_waits = ack_waits
         self._presence = presence
         self._dedup = dedup
         self._clock = clock
         self._emit = EmitSchema(namespaces=namespaces)
+        self._broadcast = BroadcastSchema(namespaces=namespaces)
         self._emit_to_room = EmitToRoomSchema(namespaces=namespaces)
         self._emit_to_users = EmitToUsersSchema(namespaces=namespaces)
         self._disconnect = DisconnectSchema(namespaces=namespaces)
@@ -87,7 +98,7 @@ class Handlers:
 
     async def broadcast(self, authenticated: AuthenticatedRequest) -> Response:
         """Push an event to every connection in a namespace."""
-        push = await self._read_push(self._emit, authenticated)
+        push = await self._read_push(self._broadcast, authenticated)
         return await self._publish(authenticated, push, (), {})
 
     async def presence(self, authenticated: AuthenticatedRequest) -> Response:
@@ -172,13 +183,16 @@ class Handlers:
             authenticated.request.trace,
             push.all_of,
         )
-        with self._in_flight.lock(authenticated.dedup_key):
-            if users:
-                result = await self._publisher.publish(message, key, with_counts=True)
-                address = {"users": dict(zip(users, result.counts, strict=True))}
-            else:
-                result = await self._publisher.publish(message, key)
-        authenticated.request.publish_result = result
+        request = authenticated.request
+        append = partial(self._append, authenticated, with_counts=bool(users))
+        if push.ack is None:
+            result = await append(message)
+        else:
+            result, request.ack_result = await publish_and_wait(
+                self._ack_waits, message, push.ack, append, request
+            )
+        if users:
+            address = {"users": dict(zip(users, result.counts, strict=True))}
         content = {
             "id": result.id,
             **address,
@@ -186,7 +200,17 @@ class Handlers:
             "connections": result.connections,
             "recoverable": result.recoverable,
         }
+        if request.ack_result is not None:
+            content |= ack_members(request.ack_result)
         return _result_response(content, result)
+
+    async def _append(
+        self, authenticated: AuthenticatedRequest, message: Message, *, with_counts: bool
+    ) -> PublishResult:
+        with self._in_flight.lock(authenticated.dedup_key):
+            result = await self._publisher.publish(message, authenticated.dedup_key, with_counts=with_counts)
+        authenticated.request.publish_result = result
+        return result
 
 
 def _user(authenticated: AuthenticatedRequest) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import TracebackType
 from typing import NamedTuple, Protocol
 
+from gateway.domain.acks import AckResult, AckTerms
 from gateway.domain.dedup import AckClaim, DedupKey
 from gateway.domain.messages import Message, PublishResult
 from gateway.domain.notifications import DeadLetter, QueueSummary
@@ -86,6 +88,53 @@ class EventSchemas(Protocol):
 
         Raises:
             UnknownEvent: The event is not described, and the catalogue rejects pushes of such events.
+        """
+        ...
+
+
+class Caller(Protocol):
+    """The connection of a request that is handled."""
+
+    on_close: Callable[[], None] | None
+    """Called when the connection is lost, or the caller sends no more. A handler that sets it resets it to None."""
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether that has happened."""
+        ...
+
+
+class AckWait(Protocol):
+    """The wait for the acknowledgements to one message. A context manager: it ends there."""
+
+    def __enter__(self) -> AckWait: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def end(self) -> None:
+        """End the wait now, with what was collected."""
+        ...
+
+    async def wait(self, result: PublishResult) -> AckResult:
+        """Return what was collected once the wait is over. ``result`` is that of the message."""
+        ...
+
+
+class AckWaits(Protocol):
+    """Waits for acknowledgements of clients. See ``gateway.services.acks``."""
+
+    @property
+    def replica(self) -> str:
+        """The name of this replica, for ``Message.reply_to``."""
+        ...
+
+    def open(self, message_id: str, terms: AckTerms) -> AckWait:
+        """Expect acknowledgements to a message that is about to be published.
+
+        Raises:
+            TooManyAckWaits: As many requests as allowed wait on this replica.
         """
         ...
 

@@ -17,6 +17,10 @@ from gateway.domain.strict_json import MAX_DEPTH, STRING, is_too_deep
 MAX_MEMBERS: Final = 32
 """More members than any call has fields. A body with more is not read to its end."""
 TIMESTAMP: Final = "timestamp"
+WITH_NUMBERS: Final = frozenset({"ack"})
+"""Members whose numbers are decoded to their values: those that a schema looks at."""
+MAX_SMALL_CHARACTERS: Final = 1_000
+_MAX_DIGITS: Final = 18
 
 _CONSTANT: Final = re.compile(STRING.decode() + "|(-?Infinity|NaN)", re.DOTALL)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -53,7 +57,7 @@ class Slice(NamedTuple):
 class ParsedBody(NamedTuple):
     """The members of a body: ``values`` decoded, ``raw`` as their text.
 
-    A number is decoded to some integer, not to its value.
+    A number is decoded to some integer, not to its value, except in the members WITH_NUMBERS.
     """
 
     values: dict[str, object]
@@ -83,7 +87,12 @@ def parse(body: bytes) -> ParsedBody:
     _check_surrogates(text)
     if not is_object:
         raise NotAnObject("the body is JSON, but no object")
-    values = {member.key: member.value for member in members}
+    values = {
+        member.key: decode_small(text[member.start : member.end])
+        if member.key in WITH_NUMBERS
+        else member.value
+        for member in members
+    }
     if len(values) < len(members):
         raise _duplicate_member(text, members)
     return ParsedBody(values, {member.key: text[member.start : member.end] for member in members})
@@ -110,6 +119,11 @@ def with_timestamp(data: str, decoded: Mapping[str, object], timestamp: str) -> 
     kept = [data[member.member_start : member.member_end] for member in members if member.key != TIMESTAMP]
     kept.append(f'"{TIMESTAMP}":"{timestamp}"')
     return "{" + ",".join(kept) + "}"
+
+
+def decode_small(text: str) -> object:
+    """Return the value of a valid JSON text with its numbers; an empty object for one that is too long."""
+    return _SMALL_DECODER.decode(text) if len(text) <= MAX_SMALL_CHARACTERS else {}
 
 
 def decode_text(body: bytes) -> str:
@@ -221,6 +235,11 @@ def _reject_constant(constant: str) -> object:
     raise _Constant(constant)
 
 
-# No field of a body is a number, and numbers in payloads stay text. `len` is the cheapest function that does not
+def _small_integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
+
+
+_SMALL_DECODER: Final = JSONDecoder(parse_int=_small_integer)
+# Few fields of a body are numbers, and numbers in payloads stay text. `len` is the cheapest function that does not
 # convert them (and int() rejects more than 4300 digits).
 _DECODER: Final = JSONDecoder(parse_int=len, parse_float=len, parse_constant=_reject_constant)

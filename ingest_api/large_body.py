@@ -21,9 +21,11 @@ import msgspec
 from gateway.domain.strict_json import MAX_DEPTH
 from ingest_api.json_body import (
     TIMESTAMP,
+    WITH_NUMBERS,
     InvalidJson,
     NotAnObject,
     ParsedBody,
+    decode_small,
     decode_text,
     place,
     scan,
@@ -39,7 +41,7 @@ _TOKENS_PER_STEP: Final = 2048
 
 _NAMES: Final = (
     "event", "data", "args", "namespace", "volatile", "timestamp", "room", "rooms", "except", "revoke", "ids",
-    "all", "users", "jti", "issuer", "expires_at",
+    "all", "users", "jti", "issuer", "expires_at", "ack",
 )  # fmt: skip
 """The members that any call takes."""
 _MARKS: Final = b'"[]{},'
@@ -194,6 +196,8 @@ def with_timestamp_in_large(data: str, timestamp: str) -> Steps[str]:
 
 def _decode_shallowly(name: str, value: bytes) -> object:
     """Return a value as far as a schema looks at it."""
+    if name in WITH_NUMBERS:
+        return decode_small(value.decode())
     if name != "data" and value.startswith(b"["):
         elements = large_elements(value.decode())
         return (

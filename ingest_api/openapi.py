@@ -13,7 +13,7 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from ingest_api import answers, openapi_text, revocation, schemas
+from ingest_api import acks, answers, openapi_text, revocation, schemas
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
 from ingest_api.openapi_admin import CHANGES
 from ingest_api.openapi_calls import PUSHES, Operation
@@ -65,7 +65,10 @@ def _add_components(spec: APISpec) -> None:
     namespaces = frozenset({"/"})
     one_payload = {"not": _required("data", "args"), **_TIMESTAMP_NEEDS_AN_OBJECT}
     one_address = {"oneOf": [_required("room"), _required("rooms")]}
+    spec.components.schema("Ack", schema=acks.AckSchema())
+    spec.components.schema("ClientAck", schema=answers.ClientAckAnswer)
     spec.components.schema("Emit", one_payload, schema=schemas.EmitSchema(namespaces=namespaces))
+    spec.components.schema("Broadcast", one_payload, schema=schemas.BroadcastSchema(namespaces=namespaces))
     spec.components.schema(
         "EmitToRoom", one_payload | one_address, schema=schemas.EmitToRoomSchema(namespaces=namespaces)
     )

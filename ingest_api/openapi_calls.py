@@ -10,6 +10,15 @@ from marshmallow import Schema
 from ingest_api import answers
 
 EVENT: Final = {"event": "notification:new", "data": {"title": "hi"}}
+ACKNOWLEDGED: Final = {
+    "complete": True,
+    "asked": 2,
+    "acked": 1,
+    "gone": 0,
+    "silent": 1,
+    "unheard": [],
+    "acks": [{"sid": "~Ni9nOpTmRZ8wVwLqAAAB", "user": "42", "data": {"ok": True}, "seconds": 0.031}],
+}
 ID: Final = "kf3l2Yq0T8m3c9kQdR0uWA"
 
 
@@ -46,14 +55,21 @@ PUSHES: Final = (
         summary="Push an event to one user",
         description="Pushes an event to every connection of the user in the namespace, on every device. Scope"
         " `emit:user`.\n\nFall back to e-mail if `connections` and `recoverable` are 0. They are read in the same step"
-        " as the push, so there is no race, unlike with a query of the presence before the push.",
+        " as the push, so there is no race, unlike with a query of the presence before the push.\n\nWith `ack` the"
+        " response waits for acknowledgements of clients. It is 200 also if none came.",
         response=answers.EmitToUserAnswer,
         response_examples={
             "online": {"id": ID, "room": "user:42", "online": True, "connections": 2, "recoverable": 0},
             "offline": {"id": ID, "room": "user:42", "online": False, "connections": 0, "recoverable": 0},
+            "acknowledged": {"id": ID, "room": "user:42", "online": True, "connections": 2, "recoverable": 0}
+            | ACKNOWLEDGED,
         },
         body="Emit",
-        body_examples={"notification": EVENT, "arguments": {"event": "moved", "args": [3, 4]}},
+        body_examples={
+            "notification": EVENT,
+            "arguments": {"event": "moved", "args": [3, 4]},
+            "acknowledged": EVENT | {"ack": {"want": "first", "timeout_seconds": 5}},
+        },
     ),
     Operation(
         id="emitToRoom",
@@ -108,7 +124,7 @@ PUSHES: Final = (
         description="Pushes an event to every connection in the namespace. Scope `broadcast`.",
         response=answers.BroadcastAnswer,
         response_examples={"everyone": {"id": ID, "online": True, "connections": 5120, "recoverable": 9}},
-        body="Emit",
+        body="Broadcast",
         body_examples={"notification": EVENT},
     ),
 )

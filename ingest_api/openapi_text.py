@@ -154,9 +154,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "rate_limited": "Wait for `Retry-After` seconds, or ask the operator for a higher rate.",
     "headers_too_large": "Send fewer or shorter headers: `detail` names the longest one; the operator sets the limit.",
     "internal_error": "An error of the gateway: give the operator the `request_id`.",
-    "overloaded": "This replica has too many open connections, or more bodies arrive at once than it can hold and this"
-    " one began first. The request was not accepted and has no effect. Repeat it after `Retry-After` seconds, and send"
-    " the body faster.",
+    "overloaded": "This replica has too many open connections, too many requests that wait for acknowledgements, or"
+    " more bodies arrive at once than it can hold and this one began first. The request was not accepted and has no"
+    " effect. Repeat it after `Retry-After` seconds, and send the body faster.",
     "webhook_queue_full": "The queue of the webhook holds as much as it may, so nothing was changed. Repeat it, signed"
     " anew, once the webhook has accepted some of it.",
     "broker_unavailable": "The request was not accepted and has no effect. Repeat it, signed anew, after `Retry-After`"

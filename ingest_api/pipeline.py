@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 import structlog
 from aiohttp import web
@@ -16,7 +16,7 @@ from gateway.domain.traces import find_trace
 from ingest_api.access_log import AccessLog, find_request_id
 from ingest_api.body import StreamedBody
 from ingest_api.errors import Problem, problem_of
-from ingest_api.interfaces import Clock, Span, Tracer
+from ingest_api.interfaces import Caller, Clock, Span, Tracer
 from ingest_api.request import REQUEST_ID_HEADER, TRACE_HEADER, BodyStream, Request, Response
 from ingest_api.routing import Routes
 
@@ -69,6 +69,7 @@ class RestApi:
             aiohttp_request.headers,
             StreamedBody(aiohttp_request, self._arriving),
             remote=aiohttp_request.remote,
+            caller=cast("Caller | None", aiohttp_request.protocol),
         )
         response = web.Response(body=content, status=status, headers=headers)
         if not aiohttp_request.content.is_eof():
@@ -88,8 +89,11 @@ class RestApi:
         body: bytes | BodyStream,
         *,
         remote: str | None,
+        caller: Caller | None = None,
     ) -> ResponseParts:
         """Handle a request. ``body`` is a stream if it may not have arrived completely; ``remote`` is the peer.
+
+        ``caller`` is its connection; None if it is not known when that is closed.
 
         Raises:
             CancelledError: The request was cancelled. No other exception is raised.
@@ -99,7 +103,7 @@ class RestApi:
         # W3C Trace Context §3.2.2: a malformed traceparent is ignored and is no reason to reject the request.
         trace = find_trace(headers.getall(TRACE_HEADER)) if TRACE_HEADER in headers else None
         request = Request(method, target, headers, body, request_id, trace)
-        request.remote = remote
+        request.remote, request.caller = remote, caller
         span = None if self._tracer is None else self._begin_span(self._tracer, request)
         try:
             response = await self._routes.find(request).handle(request)

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import hdrs
 from marshmallow import Schema, ValidationError
 
+from gateway.domain.acks import AckTerms
 from gateway.domain.names import MAIN_NAMESPACE, MAX_EVENT_CHARACTERS, MAX_ROOM_CHARACTERS, RESERVED_EVENTS
 from gateway.domain.times import iso_timestamp
 from ingest_api import json_body
@@ -109,6 +110,7 @@ class Push(NamedTuple):
     value_count: int = 0
     all_of: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    ack: AckTerms | None = None
 
 
 class Disconnect(NamedTuple):
@@ -196,6 +198,7 @@ def _push_of(parsed: ParsedBody, loaded: Mapping[str, Any], arguments: tuple[str
         value_count=parsed.value_count,
         all_of=tuple(loaded["all_"]),
         users=tuple(loaded.get("users", ())),
+        ack=loaded.get("ack"),
     )
 
 

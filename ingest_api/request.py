@@ -10,10 +10,12 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from multidict import CIMultiDictProxy, istr
 
+from gateway.domain.acks import AckResult
 from gateway.domain.dedup import DedupKey
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import PublishResult
 from gateway.domain.traces import Trace
+from ingest_api.interfaces import Caller
 
 OK: Final = "ok"
 JSON: Final = "application/json"
@@ -48,7 +50,8 @@ class Request:
     - ``response_headers``: headers of the response, whatever it is.
     - ``publish_result``: the result from the broker, if the request published something. ``is_repeat``: whether the
       response is that of an earlier request.
-    - ``remote``: the address of the peer, a client or a proxy.
+    - ``remote``: the address of the peer, a client or a proxy. ``caller``: its connection, if known.
+    - ``ack_result``: what clients acknowledged, if the request waited for that.
     """
 
     method: str
@@ -70,6 +73,8 @@ class Request:
     room: str | None = None
     sid: str | None = None
     remote: str | None = None
+    caller: Caller | None = None
+    ack_result: AckResult | None = None
 
 
 class AuthenticatedRequest(NamedTuple):

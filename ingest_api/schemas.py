@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Final
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates, validates_schema
+from marshmallow import (
+    RAISE,
+    Schema,
+    ValidationError,
+    fields,
+    validate,
+    validates,
+    validates_schema,
+)
 
 from gateway.domain.errors import InvalidName
 from gateway.domain.names import (
@@ -20,6 +28,7 @@ from gateway.domain.names import (
     check_room,
     check_user,
 )
+from ingest_api.acks import AckSchema
 
 MAX_ARGUMENTS: Final = 16
 MAX_ROOMS: Final = 100
@@ -207,12 +216,33 @@ class EmitSchema(_Addressed):
         },
     )
 
+    ack = fields.Nested(
+        AckSchema,
+        metadata={
+            "description": "Wait for acknowledgements of the clients. The event is live only: it is not stored for"
+            " clients that reconnect. Not with `volatile`."
+        },
+    )
+
+    @validates_schema
+    def _can_be_acknowledged(self, data: dict[str, Any], **_: Any) -> None:
+        if "ack" in data and data["volatile"]:
+            raise ValidationError("A volatile event is not acknowledged; send ack or volatile.", "ack")
+
     @validates_schema
     def _has_one_payload(self, data: dict[str, Any], **_: Any) -> None:
         if "data" in data and "args" in data:
             raise ValidationError("Send data or args, not both.", "args")
         if data["timestamp"] and not isinstance(data.get("data"), dict):
             raise ValidationError("The timestamp is set in data, so data must be an object.", "timestamp")
+
+
+class BroadcastSchema(EmitSchema):
+    """One event for all connections in a namespace."""
+
+    class Meta:
+        unknown = RAISE
+        exclude = ("ack",)
 
 
 class EmitToRoomSchema(EmitSchema):

@@ -18,6 +18,7 @@ from gateway.cli.http_client import (
     url_option,
     user_in_path,
 )
+from gateway.domain.acks import DEFAULT_ACK_SECONDS, MAX_ACK_SECONDS, MIN_ACK_SECONDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +49,26 @@ _OPTIONS: Final = (
     ),
     url_option,
 )
+_ACK_OPTIONS: Final = (
+    click.option(
+        "--ack",
+        metavar="first|all|N",
+        help="Wait for acknowledgements: the first one, that of each client, or N of them.",
+    ),
+    click.option(
+        "--timeout",
+        "timeout_seconds",
+        type=click.FloatRange(MIN_ACK_SECONDS, MAX_ACK_SECONDS),
+        metavar="SECONDS",
+        help=f"With --ack: the longest wait. Default: {DEFAULT_ACK_SECONDS:g}",
+    ),
+)
+
+
+def _with_acks(command: F) -> F:
+    for option in reversed(_ACK_OPTIONS):
+        command = option(command)
+    return command
 
 
 def _with_options(command: F) -> F:
@@ -76,6 +97,7 @@ def emit() -> None:
 @emit.command(epilog=EXIT_STATUSES)
 @click.argument("user")
 @_with_options
+@_with_acks
 def user(user: str, **options: Any) -> None:
     """Push EVENT with DATA to every connection of USER.
 
@@ -83,6 +105,7 @@ def user(user: str, **options: Any) -> None:
     Examples:
       sio-gateway emit user alice notification:new '{"title":"hi"}'
       date +'{"now":"%T"}' | sio-gateway emit user alice tick -
+      sio-gateway emit user alice call:ring '{"from":"bob"}' --ack first --timeout 20
     """
     _emit("/emit/user/" + user_in_path(user), {}, **options)
 
@@ -96,6 +119,7 @@ def user(user: str, **options: Any) -> None:
     help="A further user. The id may contain commas. Repeatable.",
 )
 @_with_options
+@_with_acks
 def users(users: str, also: tuple[str, ...], **options: Any) -> None:
     """Push EVENT with DATA to every connection of several USERs, and print the connections of each.
 
@@ -116,6 +140,7 @@ def users(users: str, also: tuple[str, ...], **options: Any) -> None:
     help="A further room. A connection in several rooms gets the event once. Repeatable.",
 )
 @_with_options
+@_with_acks
 def room(room: str, also: tuple[str, ...], **options: Any) -> None:
     """Push EVENT with DATA to every connection in ROOM.
 
@@ -152,6 +177,8 @@ def _emit(
     timestamp: bool,
     idempotency_key: str | None,
     url: str | None,
+    ack: str | None = None,
+    timeout_seconds: float | None = None,
 ) -> None:
     endpoint = find_endpoint(url)
     check_idempotency_key(idempotency_key)
@@ -162,8 +189,21 @@ def _emit(
         fields["except"] = list(excluded)
     if all_rooms:
         fields["all"] = list(all_rooms)
+    if ack is not None:
+        fields["ack"] = _ack(ack, timeout_seconds)
+    elif timeout_seconds is not None:
+        raise UsageError("--timeout is for --ack")
     fields |= {name: True for name, on in (("volatile", volatile), ("timestamp", timestamp)) if on}
-    send_request(endpoint, "POST", path, _body(fields, data), idempotency_key)
+    wait_seconds = 0.0 if ack is None else timeout_seconds or DEFAULT_ACK_SECONDS
+    send_request(endpoint, "POST", path, _body(fields, data), idempotency_key, wait_seconds=wait_seconds)
+
+
+def _ack(want: str, timeout_seconds: float | None) -> dict[str, object]:
+    """Return the member ``ack`` of the body."""
+    if want not in {"first", "all"} and not (want.isascii() and want.isdigit()):
+        raise UsageError("--ack is first, all or a number")
+    terms: dict[str, object] = {"want": int(want) if want.isdigit() else want}
+    return terms if timeout_seconds is None else terms | {"timeout_seconds": timeout_seconds}
 
 
 def _body(fields: dict[str, object], data: str | None) -> bytes:

@@ -105,19 +105,32 @@ def _key(settings: Settings) -> tuple[str, str]:
 
 
 def send_request(
-    endpoint: Endpoint, method: str, path: str, body: bytes = b"", idempotency_key: str | None = None
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    idempotency_key: str | None = None,
+    *,
+    wait_seconds: float = 0.0,
 ) -> None:
     """Send a signed request and print the JSON of the response on stdout.
 
+    ``wait_seconds``: how long the gateway may wait by itself before it responds.
     ``path`` is percent-encoded by the caller and sent verbatim, because these bytes are signed.
 
     Raises: Rejected for a status other than 2xx and for a response that is not JSON. Unreachable.
     """
-    print_json(fetch(endpoint, method, path, body, idempotency_key))
+    print_json(fetch(endpoint, method, path, body, idempotency_key, wait_seconds=wait_seconds))
 
 
 def fetch(
-    endpoint: Endpoint, method: str, path: str, body: bytes = b"", idempotency_key: str | None = None
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    idempotency_key: str | None = None,
+    *,
+    wait_seconds: float = 0.0,
 ) -> Any:
     """Send a signed request and return the JSON of the response. A rejection is printed on stdout, too.
 
@@ -126,7 +139,8 @@ def fetch(
     target = endpoint.base.path.rstrip("/") + path
     headers = signed_headers(endpoint, method, target, body, idempotency_key)
     try:
-        status, content = _exchange(endpoint.base, method, target, body, headers)
+        seconds = _TIMEOUT_SECONDS + wait_seconds
+        status, content = _exchange(endpoint.base, method, target, body, headers, timeout_seconds=seconds)
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(_unreachable(endpoint.base, error)) from None
     try:
@@ -187,10 +201,16 @@ def signed_headers(
 
 
 def _exchange(
-    base: SplitResult, method: str, target: str, body: bytes, headers: dict[str, str]
+    base: SplitResult,
+    method: str,
+    target: str,
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    timeout_seconds: float,
 ) -> tuple[int, bytes]:
     connect = http.client.HTTPSConnection if base.scheme == "https" else http.client.HTTPConnection
-    connection = connect(base.netloc, timeout=_TIMEOUT_SECONDS)
+    connection = connect(base.netloc, timeout=timeout_seconds)
     try:
         connection.request(method, target, body or None, headers)
         response = connection.getresponse()

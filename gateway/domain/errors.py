@@ -10,6 +10,7 @@
     ├── StateMisconfigured      the shared state is configured so that the gateway must not rely on it
     ├── KeysUnavailable         the keys that tokens are verified with cannot be fetched now
     │   └── KeysStale           the issuer may have a newer key; its keys are fetched again soon
+    ├── TooManyAckWaits         as many requests as allowed wait for acknowledgements of clients
     ├── ConnectsTooFast         the user connects too often; the client reconnects
     ├── NonceReplayed           this nonce of this ingest key was used before
     ├── IdempotencyConflict     this idempotency key was used with another body
@@ -134,6 +135,13 @@ class KeysStale(KeysUnavailable):
     """The key of a token is not in the cached key set, which is older than the token. It is fetched again soon."""
 
     code = "keys_stale"
+
+
+class TooManyAckWaits(GatewayError):
+    """As many requests as allowed wait for acknowledgements on this replica; nothing was published."""
+
+    code = "overloaded"
+    temporary = True
 
 
 class ConnectsTooFast(GatewayError):

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import Final, NamedTuple
 
+from gateway.domain.acks import AckTerms
 from gateway.domain.names import USER_PREFIX, user_room
 from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
@@ -41,6 +42,7 @@ class Message(NamedTuple):
     trace that its delivery belongs to, if the backend or the gateway began one. ``all_of``: rooms each of which a
     recipient has to be in, beside one of ``rooms``. ``reply_to``: the replica that collects the acknowledgements of
     clients (``interfaces.Replies``); such a message is live only, like a volatile one, but no connection is skipped.
+    ``ack``: how these are collected; set with ``reply_to`` alone.
     ``attachments``: the buffers that placeholders in ``arguments`` stand for, each as base64.
     """
 
@@ -55,6 +57,7 @@ class Message(NamedTuple):
     all_of: tuple[str, ...] = ()
     reply_to: str = ""
     attachments: tuple[str, ...] = ()
+    ack: AckTerms | None = None
 
     @property
     def addresses(self) -> tuple[Address, ...]:

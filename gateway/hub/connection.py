@@ -1,4 +1,4 @@
-"""One Socket.IO connection: its state, and what decides which messages it gets."""
+"""One Socket.IO connection: its state, which messages it gets, and those that it has to acknowledge."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from enum import Enum
 from typing import Final, Protocol
 
 from gateway.domain import positions
+from gateway.domain.acks import AckTerms, ClientAck
 from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.identity import Identity
+from gateway.domain.messages import Message
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoverySession
 from gateway.interfaces import Frames, Socket, Timer
@@ -96,6 +98,7 @@ class Connection:
         "last_skipped",
         "live_since",
         "namespace",
+        "open_asks",
         "recovery",
         "replay_watermark",
         "rooms",
@@ -150,6 +153,8 @@ class Connection:
         """The position of the newest message that was not sent to it because it was not LIVE."""
         self.unreported_gap: str | None = None
         """The code of a gap that was found while it was CONNECTING."""
+        self.open_asks: dict[int, Ask] | None = None
+        """By the id of the acknowledgement: the messages that it was asked to acknowledge, and did not yet."""
         self.live_since = math.inf
         """Since when it gets every message to the rooms that it has now: it is LIVE, and they did not change
         (monotonic)."""
@@ -209,3 +214,46 @@ class Connection:
         """Let the hub send no more to it."""
         self.state = ConnectionState.CLOSED
         self.socket = None
+
+
+class Ask:
+    """One message that asks connections of this replica for an acknowledgement, all with one id."""
+
+    __slots__ = (
+        "ack_id",
+        "acked",
+        "asked",
+        "ends_at",
+        "gone",
+        "is_sent",
+        "listed",
+        "listed_bytes",
+        "message_id",
+        "reply_to",
+        "reported",
+        "sent_at",
+        "unawaited",
+        "unawaited_count",
+        "waiting",
+        "want",
+    )
+
+    def __init__(self, message: Message, terms: AckTerms, ack_id: int) -> None:
+        self.message_id = message.id
+        self.reply_to = message.reply_to
+        self.want = terms.want
+        self.ack_id = ack_id
+        self.sent_at = time.monotonic()
+        self.ends_at = self.sent_at + terms.seconds
+        self.asked = self.acked = self.gone = self.reported = self.unawaited_count = 0
+        """As in AckReport; ``reported`` is how many acknowledgements were reported."""
+        self.waiting: dict[Connection, None] = {}
+        """The connections that have not answered."""
+        self.unawaited: dict[Connection, None] = {}
+        """While it is being sent: the recipients that have too many open asks."""
+        self.is_sent = False
+        """Whether it was sent to all its recipients: it is reported from then on."""
+        self.listed: list[ClientAck] = []
+        """The acknowledgements that were not reported yet."""
+        self.listed_bytes = 0
+        """What all listed acknowledgements count, reported ones included."""

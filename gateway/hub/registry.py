@@ -17,14 +17,12 @@ from gateway.domain.messages import (
     repeat_digest,
 )
 from gateway.domain.positions import Position
+from gateway.hub.asks import MAX_ACK_BYTES, Asks, Encode
 from gateway.hub.connection import Connection, ConnectionState
 from gateway.hub.disconnects import TokenIndex, close_taken_over, disconnect, reason_of
 from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
 from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import DeliveryTimer, MetricFactory, one_label
-
-Encode = Callable[[Message, Position | None], Frames]
-"""Encodes a message with its position or without; called once for each of the two (invariant 1)."""
 
 Members = dict[Connection, None]
 
@@ -69,8 +67,9 @@ class Hub:
         deliveries: DeliveryObserver | None = None,
         on_disconnected: Callable[[DisconnectCommand, int], None] = lambda _command, _number: None,
         gather_bytes: int = GATHER_BYTES,
+        max_ack_bytes: int = MAX_ACK_BYTES,
     ) -> None:
-        """``deliveries`` is notified of messages that belong to a trace.
+        """``deliveries`` is notified of messages that belong to a trace. ``max_ack_bytes``: see Asks.
 
         ``on_disconnected`` gets each disconnect command with ``reply_to``, and how many connections it ended here.
         ``gather_bytes`` bounds the frames that are gathered; it is at most what may wait in this process for a client.
@@ -89,6 +88,7 @@ class Hub:
         self._tokens = TokenIndex()
         self._repeats = _Repeats()
         self._fan_out = FanOut(gather_bytes=gather_bytes)
+        self.asks = Asks(max_bytes=max_ack_bytes, metrics=metrics)
         self._unreported: list[tuple[Message, int, float]] = []
         """Messages to report once their frames are written: each with its connections, and when its delivery began."""
         self._create_metrics(metrics)
@@ -158,6 +158,8 @@ class Hub:
 
     def remove(self, connection: Connection) -> list[Address]:
         """Remove a connection; return the addresses that no connection here has any more."""
+        if connection.open_asks is not None:
+            self.asks.connection_closed(connection)
         if not self._is_registered(connection):
             return []
         if self.connections.get(connection.sid) is connection:
@@ -207,7 +209,7 @@ class Hub:
             self._disconnect(entry, recipients, position)
         elif isinstance(entry, SessionTakeover):
             close_taken_over(recipients, entry.owner)
-        elif isinstance(entry, Message) and (recipients or entry.trace is not None):
+        elif isinstance(entry, Message) and (recipients or entry.reply_to or entry.trace is not None):
             await self._deliver_message(entry, position, recipients, more=more)
         if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(entry.id, None)) is not None:
             callback()
@@ -237,7 +239,14 @@ class Hub:
             recipients = (
                 [each for each in recipients if each.live_since >= before] if before > 0 else recipients
             )
-        sent = await self._send_variants(message, position, recipients, more=more) if recipients else 0
+        if message.ack is not None:
+            fan_out, encode = self._fan_out, self._encode
+            sent = await self.asks.send(
+                message, message.ack, recipients, encode=encode, fan_out=fan_out, more=more
+            )
+            self._delivered[MESSAGE] += sent
+        else:
+            sent = await self._send_variants(message, position, recipients, more=more) if recipients else 0
         if message.trace is not None or message.id in self.delivery_timer.started:
             self._unreported.append((message, sent, started))
 

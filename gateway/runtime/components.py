@@ -15,12 +15,12 @@ from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
 from gateway.domain.status import StateStatus
-from gateway.health import Phase
 from gateway.http_server import Handler, HttpServer
 from gateway.hub import GATHER_BYTES, Hub
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
 from gateway.rlimit import file_limit
+from gateway.runtime.admission_check import AdmissionCheck
 from gateway.runtime.events import event_documents
 from gateway.runtime.from_settings import (
     admission_limits,
@@ -40,6 +40,7 @@ from gateway.runtime.from_settings import (
 from gateway.runtime.metrics_setup import create_arriving_bodies, create_log_metrics, create_state_metrics
 from gateway.runtime.notices import Notices
 from gateway.runtime.rest_api import build_rest_api
+from gateway.services.acks import Acks
 from gateway.services.connect import Connector
 from gateway.services.counted_disconnects import CountedDisconnects, DisconnectReplies
 from gateway.services.degraded_mode import DegradedMode
@@ -50,6 +51,7 @@ from gateway.services.token_expiry import TokenExpiry
 from gateway.settings import Settings
 from gateway.socketio_server import client_bundle, packets
 from gateway.socketio_server.client import Clients
+from gateway.socketio_server.client_acks import ClientAcks
 from gateway.socketio_server.connect_handshake import MIN_CONNECT_BURST, ConnectHandshake, ConnectPace
 from gateway.socketio_server.server import SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
@@ -59,7 +61,6 @@ from gateway.tracing import open_telemetry
 from gateway.transport.admission import Admission, TrustedProxies
 from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.cors import Origins
-from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.fast_path import FastPath
 from gateway.transport.server import EngineServer
 from gateway.transport.tcp_connections import OpenConnections, create_connection_metrics
@@ -98,6 +99,7 @@ class Components:
             deliveries=self.telemetry.deliveries,
             on_disconnected=self.disconnect_replies.put,
             gather_bytes=min(GATHER_BYTES, settings.send_buffer_bytes),
+            max_ack_bytes=settings.max_body_bytes,
         )
         self.clients = Clients(self.clock)
         self.degraded_mode = DegradedMode(
@@ -185,6 +187,8 @@ class Components:
             max_connections_per_user=settings.max_connections_per_user,
             metrics=self._metrics,
         )
+        max_bytes = settings.max_body_bytes
+        self.acks = Acks(self.hub.asks, self.state.replies, max_bytes=max_bytes, metrics=self._metrics)
         self.memberships = Memberships(
             hub=self.hub,
             broker=self.state.broker,
@@ -273,6 +277,7 @@ class Components:
                 metrics=self._metrics,
             ),
             client_events=self.client_events,
+            acks=ClientAcks(self.hub.asks, metrics=self._metrics),
             disconnect=self.disconnector.disconnect,
             on_upgraded=self.disconnector.on_transport_upgraded,
             schedule=self.schedule,
@@ -292,29 +297,17 @@ class Components:
             clock=self.clock,
             origins=Origins(settings.cors_origins, same_host=settings.cors_same_host),
             proxies=self._proxies,
-            check_admission=self._check_admission,
+            check_admission=AdmissionCheck(
+                health=self.health,
+                verifier=self.verifier,
+                degraded_mode=self.degraded_mode,
+                admission=self.admission,
+                clients=self.clients,
+            ),
             metrics=self._metrics,
             gathered=self.hub.gathered,
             arriving=self._arriving,
             lines=self._lines,
-        )
-
-    def _check_admission(self, address: str) -> HandshakeError | None:
-        """Return None to admit a client, else why its handshake is rejected."""
-        if self.health.phase is Phase.STARTING:
-            return unavailable("starting", "this replica is starting", 1)
-        if not self.verifier.is_ready:
-            self.verifier.prefetch()
-            return unavailable("jwks_unavailable", "the keys to verify tokens are not available yet", 5)
-        if self.degraded_mode.status is StateStatus.UNAVAILABLE:
-            return unavailable("state_unavailable", "the shared state is unavailable", 5)
-        if self.degraded_mode.status is StateStatus.SUBSCRIPTION_STALLED:
-            return unavailable("state_stalled", "the subscription to the shared state is stalled", 5)
-        return self.admission.decide(
-            address,
-            sessions=len(self.clients.by_sid),
-            unauthenticated=len(self.clients.unauthenticated),
-            make_room=self.clients.make_room,
         )
 
     def _build_http_servers(self, development: Development | None) -> list[HttpServer]:
@@ -376,6 +369,7 @@ class Components:
             disconnects=self._counted_disconnects,
             issuers=self.verifier.issuers,
             state=self.state,
+            ack_waits=self.acks.waits,
             webhooks=self.webhooks,
             keys=self._ingest_keys,
             event_catalogue=self.event_catalogue,

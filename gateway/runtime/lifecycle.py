@@ -108,6 +108,7 @@ class Gateway:
             ("broker listener", components.state.broker.listen(components.hub.deliver)),
             ("presence updates", components.disconnector.run()),
             ("disconnect replies", components.disconnect_replies.run(components.state.replies)),
+            ("acknowledgements", components.acks.run()),
             ("gap reports", components.degraded_mode.run()),
             ("replays", components.replayer.run()),
             ("notices", components.notices.run(has_state)),
@@ -270,6 +271,7 @@ class Gateway:
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._disconnect_clients()
+                components.acks.waits.end_all()
                 await asyncio.gather(
                     *[server.stop() for server in components.http_servers],
                     components.client_events.close(finish_seconds=FINISH_SECONDS),

@@ -17,7 +17,7 @@ from gateway.services.token_revocation import TokenRevocations
 from gateway.settings import Settings
 from ingest_api import app as rest
 from ingest_api.access_log import RejectionLimit
-from ingest_api.interfaces import Publisher, Tracer
+from ingest_api.interfaces import AckWaits, Publisher, Tracer
 from ingest_api.pipeline import RestApi
 
 
@@ -28,6 +28,7 @@ def build_rest_api(
     disconnects: CountedDisconnects,
     issuers: Callable[[], Collection[str]],
     state: State,
+    ack_waits: AckWaits,
     webhooks: ConfiguredWebhooks,
     keys: Mapping[str, IngestKey],
     event_catalogue: Callable[[], EventCatalogue],
@@ -56,6 +57,7 @@ def build_rest_api(
             leeway_seconds=settings.jwt_leeway_seconds,
             revocation_seconds=settings.revocation_seconds,
         ),
+        ack_waits=ack_waits,
         keys=keys.get,
         clock=clock,
         metrics=metrics,

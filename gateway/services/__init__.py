@@ -1,5 +1,6 @@
 """The use cases of the gateway, one module each.
 
+acks             Acks: acknowledgements of clients for backends that wait for them
 client_events    ClientEvents: handles the events of clients as the event catalogue says
 connect          Connector: registers and resumes connections, applies a refreshed token
 counted_disconnects  CountedDisconnects, DisconnectReplies: how many connections the replicas ended

@@ -7,5 +7,6 @@ token_refresh      ``auth:refresh``: a newer token for a connection
 packets            the bytes of Socket.IO packets
 python_socketio    everything that is overridden of python-socketio; pinned by a contract test
 access_log         one log line for each connection
+client_acks        acknowledgements that backends asked clients for
 client_bundle      the stock browser client, served from the Socket.IO path
 """

@@ -13,6 +13,7 @@ import orjson
 
 from gateway.domain.messages import Message
 from gateway.domain.positions import Position
+from gateway.domain.strict_json import decode_strictly
 from gateway.services.client_events.rules import MAX_DEPTH
 from gateway.transport.packets import Frames, message
 
@@ -94,8 +95,49 @@ def _are_plain(values: Iterable[Any], depth: int) -> bool:
     return True
 
 
-def encode_message(pushed: Message, position: Position | None) -> Frames:
+class AckPacket(NamedTuple):
+    """A received acknowledgement: its namespace, its id, the text of the array of its arguments and their number."""
+
+    namespace: str
+    ack_id: int
+    arguments: str
+    number: int
+
+
+def ack_address(text: str) -> tuple[str, int] | None:
+    """Return the namespace and the id of an acknowledgement without attachments; None for every other message."""
+    if not text.startswith(_ACK):
+        return None
+    namespace, head = "/", text[1 : text.find("[")]
+    if head.startswith("/"):
+        namespace, comma, head = head.partition(",")
+        if not comma or "?" in namespace:
+            return None
+    if not (head.isascii() and head.isdecimal()) or len(head) > _MAX_ACK_DIGITS:
+        return None
+    return namespace, int(head)
+
+
+def decode_ack(text: str) -> AckPacket | None:
+    """Decode an acknowledgement whose arguments are strict JSON; None for every other message.
+
+    The arguments stay text, so that numbers are passed on as the client wrote them.
+    """
+    address = ack_address(text)
+    if address is None:
+        return None
+    arguments = text[text.index("[") :]
+    try:
+        values = decode_strictly(arguments.encode())
+    except (ValueError, RecursionError):
+        return None
+    return AckPacket(*address, arguments, len(values)) if isinstance(values, list) else None
+
+
+def encode_message(pushed: Message, position: Position | None, *, ack_id: int | None = None) -> Frames:
     """Encode a message, with its position as the last argument unless that is None.
+
+    ``ack_id`` asks the client for an acknowledgement with this id.
 
     The other arguments are JSON already and are sent as they were received (docs/explanation/architecture.md,
     invariant 2).
@@ -103,7 +145,8 @@ def encode_message(pushed: Message, position: Position | None) -> Frames:
     values = [_json(pushed.event), *pushed.arguments]
     if position is not None:
         values.append(_json(position))
-    return message(f"{_EVENT}{_prefix(pushed.namespace)}[{','.join(values)}]")
+    requested = "" if ack_id is None else ack_id
+    return message(f"{_EVENT}{_prefix(pushed.namespace)}{requested}[{','.join(values)}]")
 
 
 def event(

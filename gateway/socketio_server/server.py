@@ -41,6 +41,7 @@ from gateway.services.client_events import ClientEvents
 from gateway.socketio_server import packets
 from gateway.socketio_server.access_log import AccessLog
 from gateway.socketio_server.client import Client, Clients, end_session
+from gateway.socketio_server.client_acks import ClientAcks
 from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.python_socketio import Acknowledge, AttachmentsTooLarge, PacketServer
 from gateway.socketio_server.token_refresh import EVENT as REFRESH
@@ -109,6 +110,7 @@ class SocketIOServer:
         handshake: ConnectHandshake,
         token_refresh: TokenRefresh,
         client_events: ClientEvents,
+        acks: ClientAcks,
         disconnect: OnDisconnect,
         on_upgraded: Callable[[Connection], None],
         schedule: Schedule,
@@ -128,6 +130,7 @@ class SocketIOServer:
         self._handshake = handshake
         self._token_refresh = token_refresh
         self._client_events = client_events
+        self._acks = acks
         self._disconnect = disconnect
         self._on_upgraded = on_upgraded
         self._schedule = schedule
@@ -140,7 +143,6 @@ class SocketIOServer:
         self._packets = PacketServer(
             self, namespaces=list(options.namespaces), max_attachments_bytes=options.max_attachments_bytes
         )
-
         self._create_metrics(metrics)
 
     def _create_metrics(self, metrics: MetricFactory) -> None:
@@ -214,6 +216,8 @@ class SocketIOServer:
         if client is None:
             return None
         self._received.count((packets.kind_of(data),))
+        if self._acks.take(client, data):
+            return None
         rate = self._options.messages_per_second
         if rate is not None and client.exceeds(rate, self._clock):
             self._disconnect_rate_limited(client)

@@ -26,6 +26,18 @@ from gateway.transport.http_response import encode_response, keepalive_headers
 log = structlog.get_logger(__name__)
 
 
+class Caller(Protocol):
+    """The sender of a request, while the request is handled."""
+
+    on_close: Callable[[], None] | None
+    """Called when the connection is lost, or the caller sends no more. A handler that sets it resets it to None."""
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether that has happened."""
+        ...
+
+
 class FastPath(Protocol):
     """A handler of requests that need of aiohttp only its parser."""
 
@@ -34,11 +46,18 @@ class FastPath(Protocol):
         ...
 
     async def handle(
-        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes, *, remote: str | None
+        self,
+        method: str,
+        target: str,
+        headers: CIMultiDictProxy[str],
+        body: bytes,
+        *,
+        remote: str | None,
+        caller: Caller | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers and body of the answer. Length and date are added to the headers later.
 
-        ``remote`` is the address of the peer.
+        ``remote`` is the address of the peer, ``caller`` is its connection.
         """
         ...
 
@@ -66,6 +85,11 @@ class FastPathHandler(GatewayRequestHandler):
         self._kept = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         self._is_taking = False
         """Whether requests that arrive now may take the fast path."""
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection is lost, or the client sends no more."""
+        return self.is_half_closed or self.transport is None
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # aiohttp's signature
         """Let a running request finish within ``timeout`` seconds, then cancel it. Called by aiohttp's server."""
@@ -113,7 +137,7 @@ class FastPathHandler(GatewayRequestHandler):
     async def _answer(self, message: RawRequestMessage, body: bytes) -> None:
         try:
             answer = await self._fast_path.handle(
-                message.method, message.path, message.headers, body, remote=self.remote
+                message.method, message.path, message.headers, body, remote=self.remote, caller=self
             )
             response = encode_response(*answer, close=self._is_last(), kept=self._kept)
         except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered

@@ -6,6 +6,8 @@ const require = createRequire(new URL("./js/", import.meta.url));
 // Polling by fetch(), which sends Accept-Encoding as a browser does; the XMLHttpRequest of the client for Node does not.
 const { Fetch } = require("engine.io-client");
 const sockets = new Map();
+const answers = new Map(); // by client: what it acknowledges events with; without one it keeps the callbacks
+const callbacks = new Map();
 const report = (id, type, more = {}) => process.stdout.write(JSON.stringify({ id, type, ...more }) + "\n");
 
 function watch(id, socket) {
@@ -35,6 +37,13 @@ function watch(id, socket) {
   );
   socket.on("disconnect", (reason) => report(id, "disconnect", { reason, active: socket.active }));
   socket.onAny((event, ...args) => {
+    if (typeof args.at(-1) === "function") {
+      const acknowledge = args.pop();
+      if (answers.has(id)) acknowledge(...answers.get(id));
+      else callbacks.set(id, [...(callbacks.get(id) ?? []), acknowledge]);
+      report(id, "event", { event, args, asked: true });
+      return;
+    }
     // With a pid the client takes a last string argument for the position, and passes it to the application as well.
     const offset = socket._pid && typeof args.at(-1) === "string" ? args.pop() : undefined;
     report(id, "event", { event, args, offset });
@@ -76,6 +85,13 @@ const commands = {
     sockets
       .get(id)
       .emit(event, ...revive(args), (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
+  // Acknowledge every event from now on; `repeat` is a text to be repeated as a further argument.
+  answerAll: ({ id, args, repeat }) =>
+    answers.set(id, [...revive(args), ...(repeat ? [repeat.text.repeat(repeat.times)] : [])]),
+  // Call the callbacks of earlier events.
+  answerKept: ({ id, args }) => callbacks.get(id).splice(0).forEach((acknowledge) => acknowledge(...revive(args))),
+  // Send a packet as text, past the client.
+  sendRaw: ({ id, text }) => sockets.get(id).io.engine.write(text),
   disconnect: ({ id }) => sockets.get(id).disconnect(),
   connect: ({ id, auth }) => {
     if (auth) sockets.get(id).auth = auth;

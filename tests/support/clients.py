@@ -120,6 +120,22 @@ class StockClient:
         sid: str = self.events("authenticated")[-1][0]["socketId"]
         return sid
 
+    def answer_all(self, *args: Any, repeat: dict[str, Any] | None = None) -> StockClient:
+        """Acknowledge every event from now on with these arguments.
+
+        ``repeat`` makes a further one: ``text``, ``times`` times.
+        """
+        self._clients.execute(do="answerAll", id=self.id, args=args, repeat=repeat)
+        return self
+
+    def answer_kept(self, *args: Any) -> None:
+        """Acknowledge the events that were received and not acknowledged."""
+        self._clients.execute(do="answerKept", id=self.id, args=args)
+
+    def send_raw(self, text: str) -> None:
+        """Send a Socket.IO packet as text, past the client."""
+        self._clients.execute(do="sendRaw", id=self.id, text=text)
+
     def events(self, name: str) -> list[list[Any]]:
         """Return the arguments of every event of that name so far."""
         return [e["args"] for e in self.entries if e["type"] == "event" and e["event"] == name]

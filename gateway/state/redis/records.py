@@ -4,7 +4,8 @@ A record is one entry as text: a format number, a letter, and fields separated b
 separated by U+001F. Neither can occur in a JSON text (RFC 8259 §7) nor in a name (``domain.names``). The name of an
 event may be anything; it is the one field that is escaped, as JSON, if it has to be.
     5M  Message: id, namespace, flags, rooms, exclude, event, trace, rooms that all have to be in, replica to reply to,
-        attachments, arguments …                                                   flags: v volatile, j event is JSON
+        attachments, how acknowledgements are collected, arguments …
+                                                                                   flags: v volatile, j event is JSON
     5K  DisconnectCommand: id, user, namespaces, at, flags, exclude, room, token id, replica to reply to
                                                                                    flags: r revoke
     5J  RoomChange: id, namespace, flags, rooms, changed rooms, exclude, replica to reply to
@@ -34,6 +35,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
+from gateway.domain.acks import AckTerms
 from gateway.domain.messages import (
     DisconnectCommand,
     LogEntry,
@@ -140,7 +142,8 @@ def _message_fields(number: int, message: Message) -> list[str]:
     trace = "" if message.trace is None else format_traceparent(message.trace)
     more: list[str] = []
     if number >= REPLY_FORMAT:
-        more = [ITEM.join(message.all_of), message.reply_to, ITEM.join(message.attachments)]
+        terms = "" if message.ack is None else f"{message.ack.want} {message.ack.seconds!r}"
+        more = [ITEM.join(message.all_of), message.reply_to, ITEM.join(message.attachments), terms]
     elif message.all_of or message.reply_to or message.attachments:
         raise FormatTooOld
     return [
@@ -182,9 +185,9 @@ def _items(entry: LogEntry) -> int:
 
 def _decode_message(fields: list[str]) -> Message:
     kind, id_, namespace, flags, rooms, exclude, event, trace, *arguments = fields
-    all_of = reply_to = attachments = ""
+    all_of = reply_to = attachments = terms = ""
     if int(kind[0]) >= REPLY_FORMAT:
-        all_of, reply_to, attachments, *arguments = arguments
+        all_of, reply_to, attachments, terms, *arguments = arguments
     if flags not in {"", "v", "j", "vj"}:
         raise ValueError("unknown flags")
     if flags.endswith("j"):
@@ -206,7 +209,16 @@ def _decode_message(fields: list[str]) -> Message:
         _list(all_of),
         reply_to,
         _list(attachments),
+        _ack_terms(terms) if terms else None,
     )
+
+
+def _ack_terms(text: str) -> AckTerms:
+    want, seconds = text.split(" ")
+    terms = AckTerms(int(want), float(seconds))
+    if terms.want < 0 or not math.isfinite(terms.seconds):
+        raise ValueError("malformed terms")
+    return terms
 
 
 def _trace(text: str) -> Trace:

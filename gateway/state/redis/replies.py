@@ -30,6 +30,9 @@ class RedisReplies:
         self._waiting.pop(entry_id, None)
 
     async def send(self, replica: str, entry_id: str, content: str) -> None:
+        if replica == self.replica:
+            self.receive(Reply(entry_id, replica, content))
+            return
         record = self._codec.reply(Reply(entry_id, self.replica, content))
         await self._commands.call("publish_reply", self._keys.probe(replica), record)
 

@@ -37,9 +37,9 @@ class HubHarness:
         """The connections that messages were sent to, added up."""
         return sum(counted(self.metrics, "deliveries_total").values())
 
-    def _encode(self, message: Message, position: Position | None) -> Frames:
+    def _encode(self, message: Message, position: Position | None, /, *, ack_id: int | None = None) -> Frames:
         self.encoded += 1
-        return encode(message, position)
+        return encode(message, position, ack_id=ack_id)
 
     def join(
         self,

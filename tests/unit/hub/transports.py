@@ -98,5 +98,7 @@ def connection(
     return made, transport
 
 
-def encode(message: Message, position: Position | None) -> Frames:
+def encode(message: Message, position: Position | None, /, *, ack_id: int | None = None) -> Frames:
+    if ack_id is not None:
+        return packets.message(f"{message.event}#{ack_id}")
     return packets.message(message.event if position is None else f"{message.event}@{position}")

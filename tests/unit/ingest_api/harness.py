@@ -20,6 +20,7 @@ from gateway.http_server import HttpServer
 from gateway.interfaces import Broker, Clock, State
 from gateway.metrics import DeliveryTimer, MetricFactory
 from gateway.runtime.webhook_queues import ConfiguredQueues
+from gateway.services.acks import AckWaits
 from gateway.services.counted_disconnects import DisconnectCount
 from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
@@ -285,6 +286,7 @@ async def run_rest_api(
         "queues": ConfiguredQueues(cast(State, state), server.webhooks),
         "answers": state.acks,
         "revocations": server.revocations,
+        "ack_waits": AckWaits(replies=state.replies, max_bytes=100_000, metrics=MetricFactory()),
         "keys": lookup or {key.id: key for key in keys}.get,
         "clock": clock,
         "metrics": server.metrics,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.domain.acks import AckTerms
 from gateway.domain.messages import DisconnectCommand, LogEntry, Message, Reply, RoomChange, SessionTakeover
 from gateway.domain.names import RESERVED_EVENTS
 from gateway.domain.positions import Position
@@ -39,6 +40,7 @@ MESSAGES = st.builds(
     all_of=st.just(()),
     reply_to=st.just(""),
     attachments=st.just(()),
+    ack=st.none(),
 )
 NEW_MESSAGES = st.builds(
     Message._replace,
@@ -48,6 +50,7 @@ NEW_MESSAGES = st.builds(
     attachments=st.lists(st.binary(min_size=1, max_size=9).map(b64encode).map(bytes.decode), max_size=3).map(
         tuple
     ),
+    ack=st.none() | st.builds(AckTerms, want=st.integers(0, 1000), seconds=st.floats(0.1, 25)),
 )
 DISCONNECT_COMMANDS = st.builds(
     DisconnectCommand,
@@ -60,6 +63,7 @@ DISCONNECT_COMMANDS = st.builds(
     room=st.just(""),
     token_id=st.just(""),
     reply_to=st.just(""),
+    kept_seconds=st.just(0.0),  # for the state, which keeps the revocation; no record has it
 )
 NEW_DISCONNECT_COMMANDS = st.one_of(
     st.builds(DisconnectCommand._replace, DISCONNECT_COMMANDS, user=st.just(""), room=NAMES, reply_to=NAMES),

@@ -9,6 +9,7 @@ from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from gateway.hub import Connection
 from gateway.socketio_server.client import Clients
+from gateway.socketio_server.client_acks import ClientAcks
 from gateway.socketio_server.connect_handshake import ConnectHandshake, ConnectPace
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
@@ -104,6 +105,7 @@ class ServerHarness:
                 metrics=services.metrics,
             ),
             client_events=services.client_events,
+            acks=ClientAcks(services.hub.asks, metrics=services.metrics),
             disconnect=services.disconnector.disconnect,
             on_upgraded=self.upgraded.append,
             schedule=services.schedule,

@@ -17,6 +17,7 @@ from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.timers import SystemClock
 from gateway.transport import http
 from gateway.transport.connection_totals import ConnectionTotals
+from gateway.transport.fast_path import Caller
 from gateway.transport.http import HttpLimits
 from gateway.transport.tcp_connections import OpenConnections
 from ingest_api.access_log import RejectedRequestLog
@@ -54,8 +55,17 @@ class Server:
         return method == "POST" and target.startswith("/push")
 
     async def handle(
-        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes, *, remote: str | None
+        self,
+        method: str,
+        target: str,
+        headers: CIMultiDictProxy[str],
+        body: bytes,
+        *,
+        remote: str | None,
+        caller: Caller | None = None,
     ) -> tuple[int, Mapping[str, str], bytes]:
+        assert caller is not None
+        assert not caller.is_closing
         assert remote == "127.0.0.1"
         self.bodies.append(body)
         if target == "/push/fail":
