@@ -147,6 +147,8 @@ def _log_fields(request: Request, seconds: float) -> dict[str, Any]:
         fields["asked"] = request.ack_result.asked
         fields["acked"] = request.ack_result.acked
         fields["complete"] = request.ack_result.is_complete
+    if request.messages is not None:
+        fields["messages"] = request.messages
     if request.trace is not None:
         fields["trace_id"] = request.trace.trace_id
         fields["span_id"] = request.trace.span_id

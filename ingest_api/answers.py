@@ -141,6 +141,20 @@ class EmitToUsersAnswer(_AcknowledgedAnswer):
     )
 
 
+class BatchResultAnswer(BroadcastAnswer):
+    """The broker has one message of a batch."""
+
+
+class BatchAnswer(Schema):
+    """The broker has all messages."""
+
+    results = fields.List(
+        fields.Nested(BatchResultAnswer),
+        required=True,
+        metadata={"description": "One result for each message, in their order."},
+    )
+
+
 class ConnectionAnswer(Schema):
     """One connection of a user."""
 

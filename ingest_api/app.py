@@ -13,7 +13,7 @@ from gateway.domain.sampling import Sampling
 from ingest_api import openapi
 from ingest_api.access_log import AccessLog, RejectionLimit
 from ingest_api.auth import Authenticator
-from ingest_api.handlers import Handlers
+from ingest_api.batch import BatchHandlers
 from ingest_api.interfaces import (
     AckWaits,
     AnswerStore,
@@ -81,7 +81,7 @@ def create_rest_api(
         explains_signatures=explains_signatures,
     )
     access_log = AccessLog(metrics=metrics, sampling=sampling or Sampling(), rejections=rejections)
-    handlers = Handlers(
+    handlers = BatchHandlers(
         publisher=publisher,
         presence=presence,
         dedup=dedup,
@@ -110,7 +110,7 @@ def mount(rest_api: RestApi, app: web.Application) -> None:
 
 
 def _routes(
-    authenticator: Authenticator, handlers: Handlers, revoking: RevocationHandlers
+    authenticator: Authenticator, handlers: BatchHandlers, revoking: RevocationHandlers
 ) -> tuple[Route, ...]:
     require = authenticator.require
     return (
@@ -118,6 +118,7 @@ def _routes(
         # A key with the scope emit:user alone may name rooms of users here.
         Route("POST", "/emit/room", require((EMIT_ROOM, EMIT_USER), handlers.emit_to_room)),
         Route("POST", "/emit/users", require((EMIT_USER,), handlers.emit_to_users)),
+        Route("POST", "/batch", require((EMIT_USER, EMIT_ROOM, BROADCAST), handlers.batch)),
         Route("POST", "/broadcast", require((BROADCAST,), handlers.broadcast)),
         Route("GET", "/presence/{id}", require((PRESENCE,), handlers.presence)),
         Route("POST", "/disconnect/user/{id}", require((ADMIN,), handlers.disconnect)),

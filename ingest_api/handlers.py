@@ -76,16 +76,16 @@ class Handlers:
         """Push an event to every connection of one user."""
         push = await self._read_push(self._emit, authenticated)
         room = USER_PREFIX + _user(authenticated)
-        _check_target(authenticated.key, (room,))
+        check_target(authenticated.key, (room,))
         return await self._publish(authenticated, push, (room,), {"room": room})
 
     async def emit_to_room(self, authenticated: AuthenticatedRequest) -> Response:
         """Push an event to every connection in one room or in several."""
         push = await self._read_push(self._emit_to_room, authenticated)
         rooms = push.rooms if push.room is None else (push.room,)
-        _check_target(authenticated.key, rooms)
+        check_target(authenticated.key, rooms)
         if not authenticated.key.can_emit_to_every_user:
-            await self._check_former_sids(rooms)
+            await check_former_sids(self._presence, rooms)
         address: dict[str, Any] = {"rooms": rooms} if push.room is None else {"room": push.room}
         return await self._publish(authenticated, push, rooms, address)
 
@@ -93,7 +93,7 @@ class Handlers:
         """Push an event to every connection of several users, and return the number of each user."""
         push = await self._read_push(self._emit_to_users, authenticated)
         rooms = tuple(map(user_room, push.users))
-        _check_target(authenticated.key, rooms)
+        check_target(authenticated.key, rooms)
         return await self._publish(authenticated, push, rooms, {}, users=push.users)
 
     async def broadcast(self, authenticated: AuthenticatedRequest) -> Response:
@@ -135,16 +135,6 @@ class Handlers:
             return read_disconnect(self._disconnect, body)
         async with self._large_body:
             return await in_slices(read_large_disconnect(self._disconnect, body))
-
-    async def _check_former_sids(self, rooms: Collection[str]) -> None:
-        """Check that no room is that of a sid of the previous release, which has the form of other rooms.
-
-        Raises:
-            Problem: A room is.
-        """
-        for room in rooms:
-            if FORMER_SID_FORM.fullmatch(room) and await self._presence.has_sid(room):
-                raise _out_of_scope(room)
 
     async def _read_push(self, schema: EmitSchema, authenticated: AuthenticatedRequest) -> Push:
         body = authenticated.body
@@ -220,7 +210,23 @@ def _user(authenticated: AuthenticatedRequest) -> str:
     return user
 
 
-def _check_target(key: IngestKey, rooms: Collection[str]) -> None:
+async def check_former_sids(presence: PresenceReader, rooms: Collection[str]) -> None:
+    """Check that no room is that of a sid of the previous release, which has the form of other rooms.
+
+    Raises:
+        Problem: A room is.
+    """
+    for room in rooms:
+        if FORMER_SID_FORM.fullmatch(room) and await presence.has_sid(room):
+            raise _out_of_scope(room)
+
+
+def check_target(key: IngestKey, rooms: Collection[str]) -> None:
+    """Check that a key may emit to each of the rooms.
+
+    Raises:
+        Problem: It may not.
+    """
     for room in rooms:
         if not key.can_emit_to(room):
             raise _out_of_scope(room)

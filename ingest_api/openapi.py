@@ -75,6 +75,11 @@ def _add_components(spec: APISpec) -> None:
     spec.components.schema(
         "EmitToUsers", one_payload, schema=schemas.EmitToUsersSchema(namespaces=namespaces)
     )
+    spec.components.schema(
+        "BatchMessage", one_payload, schema=schemas.BatchMessageSchema(namespaces=namespaces)
+    )
+    spec.components.schema("Batch", schema=schemas.BatchSchema())
+    spec.components.schema("BatchResult", schema=answers.BatchResultAnswer)
     spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
     spec.components.schema("Revoke", schema=revocation.RevokeSchema())
     spec.components.schema("DeadLetterIds", schema=schemas.DeadLetterIdsSchema())

@@ -116,6 +116,33 @@ PUSHES: Final = (
         body_examples={"users": {"users": ["42", "43"]} | EVENT},
     ),
     Operation(
+        id="batch",
+        method="post",
+        path="/batch",
+        tag="push",
+        summary="Push several events",
+        description="Pushes up to 100 messages in their order, all or none of them. Each needs the scope of its target:"
+        " `emit:user`, `emit:room` or `broadcast`.",
+        response=answers.BatchAnswer,
+        response_examples={
+            "results": {
+                "results": [
+                    {"id": ID, "online": True, "connections": 2, "recoverable": 0},
+                    {"id": "kf3l2Yq0T8m3c9kQ-1", "online": False, "connections": 0, "recoverable": 0},
+                ]
+            }
+        },
+        body="Batch",
+        body_examples={
+            "messages": {
+                "messages": [
+                    {"to": {"user": "42"}} | EVENT,
+                    {"to": {"rooms": ["org:7", "org:8"]}, "except": ["user:42"]} | EVENT,
+                ]
+            }
+        },
+    ),
+    Operation(
         id="broadcast",
         method="post",
         path="/broadcast",

@@ -34,7 +34,7 @@ from ingest_api.schemas import DeadLetterIdsSchema, DisconnectSchema, EmitSchema
 
 MAX_FIELD_ERRORS: Final = 20
 _MAX_FIELD_NAME_CHARACTERS: Final = 64
-_SPACE: Final = r"[ \t\n\r]*+"
+SPACE: Final = r"[ \t\n\r]*+"
 _INVALID_ROOMS: Final = (["."], [".."])
 _NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
@@ -54,15 +54,15 @@ class FastPush(NamedTuple):
     data: str
 
 
-def _member(name: str, max_characters: int) -> str:
+def member_pattern(name: str, max_characters: int) -> str:
     """Return a pattern for a member with a short value of printable ASCII without escapes, and its white space."""
-    return rf'{_SPACE}"{name}"{_SPACE}:{_SPACE}"([ !#-\[\]-~]{{1,{max_characters}}})"{_SPACE}'
+    return rf'{SPACE}"{name}"{SPACE}:{SPACE}"([ !#-\[\]-~]{{1,{max_characters}}})"{SPACE}'
 
 
-_EVENT: Final = _member("event", MAX_EVENT_CHARACTERS)
-_ROOM: Final = _member("room", MAX_ROOM_CHARACTERS)
-_HEAD: Final = re.compile(rf'{_SPACE}\{{(?:{_ROOM},)?{_EVENT},(?:{_ROOM},)?{_SPACE}"data"{_SPACE}:{_SPACE}')
-_TAIL: Final = re.compile(rf"{_SPACE}(?:,{_ROOM})?\}}{_SPACE}")
+_EVENT: Final = member_pattern("event", MAX_EVENT_CHARACTERS)
+_ROOM: Final = member_pattern("room", MAX_ROOM_CHARACTERS)
+_HEAD: Final = re.compile(rf'{SPACE}\{{(?:{_ROOM},)?{_EVENT},(?:{_ROOM},)?{SPACE}"data"{SPACE}:{SPACE}')
+_TAIL: Final = re.compile(rf"{SPACE}(?:,{_ROOM})?\}}{SPACE}")
 
 
 def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
@@ -94,6 +94,8 @@ def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
 
 class Push(NamedTuple):
     """An event to push. ``arguments`` are JSON texts. ``room``, ``rooms`` and ``users`` are as in the body.
+
+    ``rooms`` of a message of a batch are all that it is addressed to; none: everyone.
 
     ``has_args`` is whether the arguments are the elements of ``args``, and not the one in ``data``. ``value_count`` is
     how many values a large body holds at most.
@@ -162,7 +164,10 @@ def parse_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
     parsed = _parse(body)
-    loaded = _load(schema, parsed)
+    if isinstance(parsed.values.get("to"), dict):
+        # Again by itself: a repeated member is found in the outermost object alone.
+        parsed.values["to"] = _parse(parsed.raw["to"].encode()).values
+    loaded = load(schema, parsed)
     return _push_of(parsed, loaded, _arguments(parsed, loaded, now))
 
 
@@ -172,8 +177,14 @@ def read_large_push(schema: EmitSchema, body: bytes, *, now: float) -> Steps[Pus
     Raises:
         Problem: As ``parse_push``.
     """
-    parsed = yield from _parse_large(body)
-    loaded = _load(schema, parsed)
+    parsed = yield from parse_large_body(body)
+    if isinstance(parsed.values.get("to"), dict):
+        try:
+            parsed.values["to"] = (yield from parse_large_body(parsed.raw["to"].encode())).values
+        except Problem as problem:
+            errors = problem.errors and {f"to.{path}": found for path, found in problem.errors.items()}
+            raise Problem(problem.code, problem.detail, errors=errors) from None
+    loaded = load(schema, parsed)
     yield
     data, args = parsed.raw.get("data"), parsed.raw.get("args")
     if data is not None and loaded["timestamp"]:
@@ -193,7 +204,7 @@ def _push_of(parsed: ParsedBody, loaded: Mapping[str, Any], arguments: tuple[str
         exclude=frozenset(loaded["except_"]),
         volatile=loaded["volatile"],
         room=loaded.get("room"),
-        rooms=tuple(loaded.get("rooms", ())),
+        rooms=tuple(loaded.get("to", loaded.get("rooms", ()))),
         has_args="args" in loaded,
         value_count=parsed.value_count,
         all_of=tuple(loaded["all_"]),
@@ -232,7 +243,7 @@ def read_values(schema: Schema, body: bytes, *, numbers: Collection[str] = ()) -
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    return _load(schema, _with_numbers(_parse(body), numbers))
+    return load(schema, _with_numbers(_parse(body), numbers))
 
 
 def read_large_values(
@@ -243,7 +254,7 @@ def read_large_values(
     Raises:
         Problem: As ``read_values``.
     """
-    return _load(schema, _with_numbers((yield from _parse_large(body)), numbers))
+    return load(schema, _with_numbers((yield from parse_large_body(body)), numbers))
 
 
 def _with_numbers(parsed: ParsedBody, names: Collection[str]) -> ParsedBody:
@@ -262,7 +273,7 @@ def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    return _disconnect_of(_load(schema, _parse(body or b"{}")))
+    return _disconnect_of(load(schema, _parse(body or b"{}")))
 
 
 def read_large_disconnect(schema: DisconnectSchema, body: bytes) -> Steps[Disconnect]:
@@ -271,7 +282,7 @@ def read_large_disconnect(schema: DisconnectSchema, body: bytes) -> Steps[Discon
     Raises:
         Problem: As ``read_disconnect``.
     """
-    return _disconnect_of(_load(schema, (yield from _parse_large(body))))
+    return _disconnect_of(load(schema, (yield from parse_large_body(body))))
 
 
 def read_ids(schema: DeadLetterIdsSchema, body: bytes) -> tuple[str, ...]:
@@ -280,7 +291,7 @@ def read_ids(schema: DeadLetterIdsSchema, body: bytes) -> tuple[str, ...]:
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    return tuple(_load(schema, _parse(body))["ids"])
+    return tuple(load(schema, _parse(body))["ids"])
 
 
 def read_large_ids(schema: DeadLetterIdsSchema, body: bytes) -> Steps[tuple[str, ...]]:
@@ -289,7 +300,7 @@ def read_large_ids(schema: DeadLetterIdsSchema, body: bytes) -> Steps[tuple[str,
     Raises:
         Problem: As ``read_ids``.
     """
-    return tuple(_load(schema, (yield from _parse_large(body)))["ids"])
+    return tuple(load(schema, (yield from parse_large_body(body)))["ids"])
 
 
 def _disconnect_of(loaded: Mapping[str, Any]) -> Disconnect:
@@ -307,7 +318,12 @@ def _parse(body: bytes) -> ParsedBody:
         raise Problem("invalid_body", str(error), errors={}) from None
 
 
-def _parse_large(body: bytes) -> Steps[ParsedBody]:
+def parse_large_body(body: bytes) -> Steps[ParsedBody]:
+    """Return the members of a body, in slices.
+
+    Raises:
+        Problem: The body is not valid JSON (``invalid_json``), no object, or has an unknown member (``invalid_body``).
+    """
     try:
         return (yield from parse_large(body))
     except InvalidJson as error:
@@ -321,7 +337,12 @@ def _parse_large(body: bytes) -> Steps[ParsedBody]:
         ) from None
 
 
-def _load(schema: Schema, parsed: ParsedBody) -> dict[str, Any]:
+def load(schema: Schema, parsed: ParsedBody) -> dict[str, Any]:
+    """Return the values of a body as the schema loads them.
+
+    Raises:
+        Problem: The body breaks the schema (``invalid_body``).
+    """
     try:
         loaded: dict[str, Any] = schema.load(parsed.values)
     except ValidationError as error:

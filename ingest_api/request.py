@@ -49,7 +49,8 @@ class Request:
     - ``key_id``: the id of its ingest key, if that key exists. ``is_signed``: whether that key signed the request.
     - ``response_headers``: headers of the response, whatever it is.
     - ``publish_result``: the result from the broker, if the request published something. ``is_repeat``: whether the
-      response is that of an earlier request.
+      response is that of an earlier request. ``messages``: how many messages a batch has; ``publish_result`` is that of
+      the first one then, with the connections of all.
     - ``remote``: the address of the peer, a client or a proxy. ``caller``: its connection, if known.
     - ``ack_result``: what clients acknowledged, if the request waited for that.
     """
@@ -69,6 +70,7 @@ class Request:
     response_headers: Mapping[str, str] | None = None
     publish_result: PublishResult | None = None
     is_repeat: bool = False
+    messages: int | None = None
     webhook: str | None = None
     room: str | None = None
     sid: str | None = None

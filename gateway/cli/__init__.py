@@ -4,6 +4,7 @@ serve          run the gateway
 banner         the text that ``serve --dev`` prints once it listens
 token          print a token
 emit           push an event
+batch          push several events
 presence       print whether a user is connected
 disconnect     disconnect a user
 revoke         revoke a token
@@ -27,6 +28,7 @@ from __future__ import annotations
 import click
 
 from gateway import __version__
+from gateway.cli.batch import batch
 from gateway.cli.configuration import check_config, print_env
 from gateway.cli.disconnect import disconnect
 from gateway.cli.doctor import doctor
@@ -63,6 +65,7 @@ for _command in (
     serve,
     token,
     emit,
+    batch,
     presence,
     disconnect,
     revoke,

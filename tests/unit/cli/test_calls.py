@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -240,3 +241,31 @@ def test_wrong_usage_ends_with_status_2_and_a_sentence(
     assert (answer.returncode, answer.stdout) == (2, "")
     assert sentence in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("from_stdin", [True, False], ids=["stdin", "file"])
+@pytest.mark.parametrize("text", ['[ {"to": "everyone"} ]\n', '{"messages": [ {"to": "everyone"} ]}'])
+def test_batch_sends_the_messages_as_they_were_written(
+    recorder: Recorder, tmp_path: Path, text: str, from_stdin: bool
+) -> None:
+    file = tmp_path / "messages.json"
+    file.write_text(text, "utf-8")
+    source: dict[str, Any] = {"stdin": text} if from_stdin else {}
+
+    answer = run(
+        *("batch", "-" if from_stdin else str(file), "--idempotency-key", "k", "--url", recorder.url),
+        INGEST_KEYS=KEYS,
+        **source,
+    )
+
+    ((method, path, headers, sent),) = recorder.requests
+    assert (answer.returncode, method, path, headers["Idempotency-Key"]) == (0, "POST", "/batch", "k")
+    assert sent in {b'{"messages":[ {"to": "everyone"} ]}', b'{"messages": [ {"to": "everyone"} ]}'}
+    assert headers["X-Gateway-Signature"] == signature(method, path, headers, sent)
+
+
+def test_batch_without_its_file_exits_with_status_2() -> None:
+    answer = run("batch", "/nowhere.json", INGEST_KEYS=KEYS)
+
+    assert answer.returncode == 2
+    assert "/nowhere.json" in answer.stderr

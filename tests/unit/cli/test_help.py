@@ -34,6 +34,7 @@ def test_commands_are_the_documented_ones() -> None:
         "emit users",
         "emit room",
         "emit broadcast",
+        "batch",
         "presence",
         "disconnect",
         "disconnect user",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -13,7 +13,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from gateway.domain.ingest_keys import IngestKey
-from gateway.domain.messages import LogEntry
+from gateway.domain.messages import LogEntry, Message
 from gateway.domain.presence import PresentConnection
 from gateway.domain.webhooks import Webhook
 from gateway.http_server import HttpServer
@@ -330,6 +330,7 @@ class _RecordingPublisher:
         broker = server.state.broker
         self._published = server.published
         self._append = broker.append
+        self._append_all = broker.append_all
         metrics = MetricFactory()
         self._publishing = MessagePublisher(
             broker=cast(Broker, self),
@@ -339,6 +340,7 @@ class _RecordingPublisher:
             metrics=metrics,
         )
         self.publish = self._publishing.publish
+        self.publish_all = self._publishing.publish_all
         self.disconnect_user = self._publishing.disconnect_user
 
     async def append(self, entry: LogEntry, dedup_key: Any = None, *, with_counts: bool = False) -> Any:
@@ -346,3 +348,9 @@ class _RecordingPublisher:
         if not result.replayed:
             self._published.append(entry)
         return result
+
+    async def append_all(self, messages: Sequence[Message], dedup_key: Any = None) -> Any:
+        results = await self._append_all(messages, dedup_key)
+        if not results[0].replayed:
+            self._published.extend(messages)
+        return results

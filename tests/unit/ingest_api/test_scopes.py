@@ -15,6 +15,7 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/emit/user/42", EVENT),
     ("POST", "/emit/room", EVENT | {"room": "org:7"}),
     ("POST", "/emit/users", EVENT | {"users": ["42"]}),
+    ("POST", "/batch", {"messages": [EVENT | {"to": {"user": "42"}}]}),
     ("POST", "/broadcast", EVENT),
     ("GET", "/presence/42", b""),
     ("POST", "/disconnect/user/42", {}),
@@ -34,7 +35,7 @@ def key(*scopes: str) -> IngestKey:
 @pytest.mark.parametrize(
     ("scope", "allowed"),
     [
-        ("emit:user", {"/emit/user/42", "/emit/users"}),
+        ("emit:user", {"/emit/user/42", "/emit/users", "/batch"}),
         ("emit:room", {"/emit/room"}),
         ("broadcast", {"/broadcast"}),
         ("presence", {"/presence/42"}),
