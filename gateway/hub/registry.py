@@ -229,6 +229,13 @@ class Hub:
         if command.reply_to:
             self._on_disconnected(command, ended)
 
+    async def flush(self) -> None:
+        """Send the frames that were gathered for a next entry; see ``interfaces.Flush``."""
+        if self._fan_out.gathered:
+            await self._fan_out.flush()
+        if self._unreported and not self._fan_out.gathered:
+            self._report()
+
     async def _deliver_message(
         self, message: Message, position: Position, recipients: Sequence[Connection], *, more: bool
     ) -> None:

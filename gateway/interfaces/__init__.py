@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from gateway.domain.clocks import Clock, Schedule, Timer
 from gateway.interfaces.backends import TokenVerifier, Webhooks
-from gateway.interfaces.delivery import DeliveryObserver, Frames, Socket
+from gateway.interfaces.delivery import Deliver, DeliveryObserver, Flush, Frames, Socket, no_flush
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
 from gateway.interfaces.state import (
     AckStore,
     Broker,
     DedupStore,
-    Deliver,
     Disconnects,
     Page,
     Presence,
@@ -38,6 +37,7 @@ __all__ = [
     "Deliver",
     "DeliveryObserver",
     "Disconnects",
+    "Flush",
     "Frames",
     "Page",
     "Partitions",
@@ -55,5 +55,6 @@ __all__ = [
     "UserLists",
     "WebhookQueues",
     "Webhooks",
+    "no_flush",
     "sleep",
 ]

@@ -1,10 +1,30 @@
-"""The interfaces of delivery: encoded messages, the sockets that take them, and who observes it."""
+"""The interfaces of delivery: entries, encoded messages, the sockets that take them, and who observes it."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from gateway.domain.messages import Message
+from gateway.domain.messages import LogEntry, Message
+from gateway.domain.positions import Position
+
+
+class Deliver(Protocol):
+    """Delivers one entry, with its position, to the connections of this replica.
+
+    ``more``: another entry is likely to follow at once, and frames of both may be sent together. The frames of the last
+    one are sent with those of the next entry, or by the ``Flush`` that belongs to it.
+    """
+
+    def __call__(self, entry: LogEntry, position: Position, /, *, more: bool) -> Awaitable[None]: ...
+
+
+Flush = Callable[[], Awaitable[None]]
+"""Sends the frames that wait for the next entry."""
+
+
+async def no_flush() -> None:
+    """Do nothing: for a ``Deliver`` that keeps no frames."""
 
 
 class Frames(Protocol):

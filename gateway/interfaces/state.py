@@ -8,7 +8,7 @@ whether it was), unless its docstring says otherwise. Times are seconds since 19
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,17 +21,9 @@ from gateway.domain.presence import ClosedConnection, PresentConnection, UserPre
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession, VisibleRooms
 from gateway.domain.status import StateStatus
+from gateway.interfaces.delivery import Deliver, Flush, no_flush
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
-
-
-class Deliver(Protocol):
-    """Delivers one entry, with its position, to the connections of this replica.
-
-    ``more``: the next entry follows as soon as this one is delivered, and frames of both may be sent together.
-    """
-
-    def __call__(self, entry: LogEntry, position: Position, /, *, more: bool) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +103,10 @@ class Broker(Protocol):
         """End the subscription to the addresses. Idempotent; entries that are under way may still be delivered."""
         ...
 
-    async def listen(self, deliver: Deliver) -> None:
+    async def listen(self, deliver: Deliver, flush: Flush = no_flush, /) -> None:
         """Pass entries to ``deliver`` until cancelled. Called once.
+
+        After an entry with ``more``, the next entry is delivered or ``flush`` is called before anything is waited for.
 
         Raises: what ``deliver`` raises; that ends it.
         """

@@ -105,7 +105,7 @@ class Gateway:
         components = self._components
         return (
             ("state", components.state.run(has_state)),
-            ("broker listener", components.state.broker.listen(components.hub.deliver)),
+            ("broker listener", components.state.broker.listen(components.hub.deliver, components.hub.flush)),
             ("presence updates", components.disconnector.run()),
             ("disconnect replies", components.disconnect_replies.run(components.state.replies)),
             ("acknowledgements", components.acks.run()),

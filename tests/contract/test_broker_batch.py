@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.domain import positions
 from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
-from gateway.domain.messages import MAX_BATCH, Message
-from gateway.domain.positions import START
+from gateway.domain.messages import MAX_BATCH, LogEntry, Message
+from gateway.domain.positions import START, Position
 from tests.contract.recording_listener import listening
 from tests.contract.states import StateUnderTest
 from tests.contract.values import at, connection, dedup_key, message, newest_position
+from tests.support.waiter import TIMEOUT_SECONDS
 
 ROOM = [at("a"), at("b")]
 
@@ -191,3 +194,40 @@ async def test_batch_that_cannot_be_accepted_together_is_rejected(
         await state.broker.append_all(batch)
 
     assert await history(state) == []
+
+
+async def test_frames_of_a_batch_may_be_sent_together_and_none_is_left_waiting(state: StateUnderTest) -> None:
+    await state.broker.subscribe(ROOM)
+    batches = [
+        [message("a"), message("b", volatile=True), message("a", "b")] + [message("a") for _ in range(20)],
+        [message("b"), message("other")],
+        [message("a", arguments=(f'"{"x" * 200_000}"',)), message("b"), message("other")],
+    ]
+    received: list[LogEntry] = []
+    waiting, together = 0, 0
+    sent = asyncio.Event()
+
+    async def flush() -> None:
+        nonlocal waiting
+        waiting = 0
+        sent.set()
+
+    async def deliver(entry: LogEntry, _position: Position, *, more: bool) -> None:
+        nonlocal waiting, together
+        received.append(entry)
+        together += more
+        waiting = waiting + 1 if more else 0
+        sent.set()
+
+    listener = asyncio.create_task(state.broker.listen(deliver, flush))
+    wanted: list[LogEntry] = []
+    for batch in batches:
+        await state.broker.append_all(batch)
+        wanted += [each for each in batch if each.rooms != ("other",)]
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while received != wanted or waiting:
+                await sent.wait()
+                sent.clear()
+    listener.cancel()
+
+    assert together > 0

@@ -24,7 +24,7 @@ from gateway.domain.messages import (
 )
 from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
-from gateway.interfaces import Clock, Deliver, Page
+from gateway.interfaces import Clock, Deliver, Flush, Page, no_flush
 from gateway.state.memory.guards import MemoryDedupStore
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
@@ -262,7 +262,8 @@ class MemoryBroker:
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
         self._subscribed.difference_update(addresses)
 
-    async def listen(self, deliver: Deliver) -> None:
+    async def listen(self, deliver: Deliver, _flush: Flush = no_flush, /) -> None:
+        # It flushes nothing: behind an entry with ``more`` the next one is in the queue.
         if self._listening:
             raise RuntimeError("a broker has one listener, and it listens once")
         self._listening = True

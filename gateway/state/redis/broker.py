@@ -22,7 +22,7 @@ from gateway.domain.messages import (
 )
 from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
-from gateway.interfaces import Deliver, Page
+from gateway.interfaces import Deliver, Flush, Page, no_flush
 from gateway.state.redis.codec import INLINE_BYTES, Codec, decode_publish_result
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import OutcomeUnknown
@@ -157,8 +157,8 @@ class RedisBroker:
         self._log_reader.unwatch(channels)
         self._subscriber.unsubscribe(channels)
 
-    async def listen(self, deliver: Deliver) -> None:
-        await self._log_reader.run(deliver)
+    async def listen(self, deliver: Deliver, flush: Flush = no_flush, /) -> None:
+        await self._log_reader.run(deliver, flush)
 
     async def history(
         self, after: Position, addresses: Collection[Address], *, max_entries: int, max_bytes: int

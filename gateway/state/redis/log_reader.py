@@ -18,7 +18,7 @@ from gateway.domain import positions
 from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Message, Reply, is_volatile
 from gateway.domain.positions import Position
-from gateway.interfaces import Deliver
+from gateway.interfaces import Deliver, Flush, no_flush
 from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.cursor import Cursor
@@ -87,6 +87,9 @@ class LogReader:
         self._expects_tags = codec.tags_frames
         self._foreign: set[str] = set()
         """Generations of logs of other deployments, as frames on the channels of this one named them."""
+        self._flush: Flush = no_flush
+        self._may_wait = False
+        """Whether frames of the last entry may wait for the next one."""
         self.started = asyncio.Event()
         self.messages_received = 0
         """Entries received on channels, whether a connection here wants them or not."""
@@ -119,8 +122,10 @@ class LogReader:
         """Read the log before the next delivery: it may hold an entry that was never published."""
         self._is_stale = True
 
-    async def run(self, deliver: Deliver) -> None:
-        """Deliver until cancelled; raise an exception of ``deliver``.
+    async def run(self, deliver: Deliver, flush: Flush = no_flush) -> None:
+        """Deliver until cancelled; raise an exception of ``deliver`` or ``flush``.
+
+        While further entries are in the receive buffer, frames of several are sent together.
 
         Raises:
             RuntimeError: ``run`` was called before.
@@ -128,8 +133,11 @@ class LogReader:
         if self.started.is_set():
             raise RuntimeError("a broker has one listener, once")
         self.started.set()
+        self._flush = flush
         self._expects_tags = self._codec.tags_frames
         while True:
+            if self._may_wait and not self._receive_buffer.has_data:
+                await self._send_waiting()
             item = await self._receive_buffer.take()
             if isinstance(item, ResyncMarker):
                 await item.ready.wait()
@@ -175,6 +183,12 @@ class LogReader:
         else:
             await self._deliver(sent, position, deliver)
 
+    async def _send_waiting(self) -> None:
+        """Send the frames that wait for the next entry, before anything else is waited for."""
+        if self._may_wait:
+            self._may_wait = False
+            await self._flush()
+
     def _notify(self, sent: QueueWake | Reply) -> None:
         if isinstance(sent, QueueWake):
             self._on_wake(sent)
@@ -192,6 +206,7 @@ class LogReader:
             generation = ""  # one entry for everything that is no name
         if generation in self._foreign:
             return False
+        await self._send_waiting()
         head: Any = await self._retry(lambda: self._commands.read("GET", self._keys.named("head")))
         if generation and head is not None and head.decode().startswith(f"{generation} "):
             await self._begin_log(generation, deliver)
@@ -223,7 +238,8 @@ class LogReader:
         if isinstance(entry, Message) and is_volatile(entry):
             # A volatile message has no position of its own, and positions never go back on a client's connection.
             if cursor.first_seen(entry.id):
-                await deliver(entry, position if cursor.is_beyond(position) else cursor.newest, more=False)
+                newest = position if cursor.is_beyond(position) else cursor.newest
+                await self._hand_over(entry, newest, deliver)
         elif self._reads_log_only:
             if cursor.is_beyond(position):
                 await self._resync(deliver, is_subscribed=False)
@@ -234,7 +250,8 @@ class LogReader:
 
     async def _hand_over(self, entry: Logged, position: Position, deliver: Deliver) -> None:
         if not isinstance(entry, LossMarker):
-            await deliver(entry, position, more=False)
+            self._may_wait = self._receive_buffer.has_data
+            await deliver(entry, position, more=self._may_wait)
         elif not self._has_reported_loss:
             self._losses.marker_read(entry)
 
@@ -242,6 +259,7 @@ class LogReader:
         """Read an entry that is too large for a channel, and deliver it."""
         if not pointer.volatile and not self.cursor.is_beyond(position):
             return
+        await self._send_waiting()
         record = await self._retry(lambda: self._record_of(pointer, position))
         if record is None:
             if not pointer.volatile:
@@ -292,6 +310,7 @@ class LogReader:
         before, checkpoints = self.cursor.newest, self.cursor.checkpoints()
         count, is_complete = 0, True
         while True:
+            await self._send_waiting()
             lost, generation, newest, more, page = await self._retry(partial(self._page, checkpoints))
             # A marker on this page stands for the same loss, or was written before its report.
             self._has_reported_loss = self._classify_gap(lost, generation.decode())

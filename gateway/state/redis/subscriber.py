@@ -66,6 +66,11 @@ class ReceiveBuffer:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def has_data(self) -> bool:
+        """Whether the next item is there, and data of a channel."""
+        return bool(self._items) and not isinstance(self._items[0], ResyncMarker)
+
     def put(self, channel: bytes, data: bytes) -> None:
         """Append data of a channel; empty the buffer first if it is full."""
         if len(self._items) >= self._max_entries or self._bytes + len(data) > self._max_bytes:
