@@ -11,6 +11,7 @@
     handlers      the calls that push, and those about one user
     acks          emits with acknowledgement: the wait for clients, and what the response has of it
     batch         the call that pushes several messages: reads the body, and accepts all or none
+    batch_schemas  marshmallow schemas of its body
     idempotency   one request at a time for each idempotency key; answers that are stored for repeats
     query         reads the query of a request, and the cursors of pages (pure)
     revocation    the call that revokes a token, with its schemas

@@ -24,6 +24,7 @@ from gateway.domain.names import (
     RESERVED_EVENTS,
     user_room,
 )
+from ingest_api.batch_schemas import EVERYONE, MAX_ADDRESSES, BatchMessageSchema, BatchSchema
 from ingest_api.errors import Problem
 from ingest_api.handlers import Handlers, check_former_sids, check_target
 from ingest_api.idempotency import REPLAYED_HEADER
@@ -43,7 +44,6 @@ from ingest_api.push import (
     read_large_push,
 )
 from ingest_api.request import AuthenticatedRequest, Response
-from ingest_api.schemas import EVERYONE, MAX_ADDRESSES, BatchMessageSchema, BatchSchema
 
 _EVENT: Final = member_pattern("event", MAX_EVENT_CHARACTERS)
 _USER: Final = member_pattern("user", MAX_USER_CHARACTERS)

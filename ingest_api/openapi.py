@@ -13,7 +13,7 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from ingest_api import acks, answers, openapi_text, revocation, schemas
+from ingest_api import acks, answers, batch_schemas, openapi_text, revocation, schemas
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
 from ingest_api.openapi_admin import CHANGES
 from ingest_api.openapi_calls import PUSHES, Operation
@@ -76,9 +76,9 @@ def _add_components(spec: APISpec) -> None:
         "EmitToUsers", one_payload, schema=schemas.EmitToUsersSchema(namespaces=namespaces)
     )
     spec.components.schema(
-        "BatchMessage", one_payload, schema=schemas.BatchMessageSchema(namespaces=namespaces)
+        "BatchMessage", one_payload, schema=batch_schemas.BatchMessageSchema(namespaces=namespaces)
     )
-    spec.components.schema("Batch", schema=schemas.BatchSchema())
+    spec.components.schema("Batch", schema=batch_schemas.BatchSchema())
     spec.components.schema("BatchResult", schema=answers.BatchResultAnswer)
     spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
     spec.components.schema("Revoke", schema=revocation.RevokeSchema())

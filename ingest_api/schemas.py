@@ -19,7 +19,6 @@ from marshmallow import (
 )
 
 from gateway.domain.errors import InvalidName
-from gateway.domain.messages import MAX_BATCH
 from gateway.domain.names import (
     MAX_EVENT_CHARACTERS,
     MAX_ROOM_CHARACTERS,
@@ -28,7 +27,6 @@ from gateway.domain.names import (
     check_event,
     check_room,
     check_user,
-    user_room,
 )
 from ingest_api.acks import AckSchema
 
@@ -37,15 +35,12 @@ MAX_ROOMS: Final = 100
 MAX_USERS: Final = 100
 MAX_EXCEPT: Final = 100
 MAX_ALL: Final = 8
-MAX_ADDRESSES: Final = 256
-"""Users, rooms and everyone in the messages of a batch."""
-EVERYONE: Final = "everyone"
 MAX_DEAD_LETTER_IDS: Final = 100
 
 # The rules of gateway.domain.names as JSON Schema.
 NAME_PATTERN: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
-_ROOM: Final = {"minLength": 1, "maxLength": MAX_ROOM_CHARACTERS, "pattern": NAME_PATTERN}
-_USER: Final = {"minLength": 1, "maxLength": MAX_USER_CHARACTERS, "pattern": NAME_PATTERN}
+ROOM_RULES: Final = {"minLength": 1, "maxLength": MAX_ROOM_CHARACTERS, "pattern": NAME_PATTERN}
+USER_RULES: Final = {"minLength": 1, "maxLength": MAX_USER_CHARACTERS, "pattern": NAME_PATTERN}
 
 
 class StrictBoolean(fields.Boolean):
@@ -115,12 +110,14 @@ def _rule(check: Callable[[str], str]) -> Callable[[str], None]:
     return validate
 
 
-def _room(**metadata: Any) -> fields.String:
-    return fields.String(validate=_rule(check_room), metadata=_ROOM | metadata)
+def room_name(**metadata: Any) -> fields.String:
+    """Return the field of a room."""
+    return fields.String(validate=_rule(check_room), metadata=ROOM_RULES | metadata)
 
 
-def _user(**metadata: Any) -> fields.String:
-    return fields.String(validate=_rule(check_user), metadata=_USER | metadata)
+def user_name(**metadata: Any) -> fields.String:
+    """Return the field of the id of a user."""
+    return fields.String(validate=_rule(check_user), metadata=USER_RULES | metadata)
 
 
 class _Addressed(Schema):
@@ -134,7 +131,7 @@ class _Addressed(Schema):
         self.namespaces = frozenset(namespaces)
 
     except_ = NameList(
-        _room(),
+        room_name(),
         check_room,
         data_key="except",
         max_items=MAX_EXCEPT,
@@ -209,7 +206,7 @@ class EmitSchema(_Addressed):
     )
 
     all_ = NameList(
-        _room(),
+        room_name(),
         check_room,
         data_key="all",
         max_items=MAX_ALL,
@@ -255,9 +252,9 @@ class EmitToRoomSchema(EmitSchema):
 
     to_room = True
 
-    room = _room(description="The room that gets the event.", examples=["org:7"])
+    room = room_name(description="The room that gets the event.", examples=["org:7"])
     rooms = NameList(
-        _room(),
+        room_name(),
         check_room,
         is_set=True,
         min_items=1,
@@ -281,105 +278,13 @@ class EmitToUsersSchema(EmitSchema):
     has_fast_form = False
 
     users = NameList(
-        _user(),
+        user_name(),
         check_user,
         is_set=True,
         required=True,
         min_items=1,
         max_items=MAX_USERS,
         metadata={"description": "The ids of the users.", "examples": [["42", "43"]]},
-    )
-
-
-class _TargetSchema(Schema):
-    """Who gets a message of a batch, unless it is everyone: exactly one of these."""
-
-    class Meta:
-        unknown = RAISE
-
-    user = _user(description="The id of a user.", examples=["42"])
-    users = NameList(
-        _user(),
-        check_user,
-        is_set=True,
-        min_items=1,
-        max_items=MAX_USERS,
-        metadata={"examples": [["42", "43"]]},
-    )
-    room = _room(examples=["org:7"])
-    rooms = NameList(
-        _room(), check_room, is_set=True, min_items=1, max_items=MAX_ROOMS, metadata={"examples": [["org:7"]]}
-    )
-
-
-class Target(fields.Raw):
-    """Who gets a message of a batch. It is loaded as a tuple of rooms; an empty one is everyone."""
-
-    def __init__(self) -> None:
-        names = {
-            "user": _USER,
-            "users": {"items": {"type": "string"} | _USER, "maxItems": MAX_USERS},
-            "room": _ROOM,
-            "rooms": {"items": {"type": "string"} | _ROOM, "maxItems": MAX_ROOMS},
-        }
-        kinds = [{"const": EVERYONE}, *(_only(name, rules) for name, rules in names.items())]
-        description = (
-            "Who gets the event: one of `user`, `users`, `room` and `rooms`, or `everyone` in the namespace. A"
-            " connection gets it once."
-        )
-        metadata = {"description": description, "oneOf": kinds, "examples": [{"user": "42"}]}
-        super().__init__(required=True, metadata=metadata)
-        self._schema = _TargetSchema()
-
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> tuple[str, ...]:
-        if value == EVERYONE:
-            return ()
-        if not isinstance(value, dict) or len(value) != 1:
-            raise ValidationError(f"Send {EVERYONE}, or an object with one of user, users, room and rooms.")
-        [(kind, names)] = self._schema.load(value).items()
-        names = [names] if isinstance(names, str) else names
-        return tuple(map(user_room, names) if kind.startswith("user") else names)
-
-
-def _only(name: str, rules: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of an object whose one member is a name, or a list of distinct names."""
-    is_list = "items" in rules
-    kind = {"type": "array", "minItems": 1, "uniqueItems": True} if is_list else {"type": "string"}
-    return {
-        "type": "object",
-        "properties": {name: kind | rules},
-        "required": [name],
-        "additionalProperties": False,
-    }
-
-
-class BatchMessageSchema(BroadcastSchema):
-    """One message of a batch."""
-
-    to = Target()
-
-
-class _Undecoded(fields.Raw):
-    """Any value: each message of a batch is validated by itself."""
-
-    def deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
-        return value
-
-
-class BatchSchema(Schema):
-    """Messages that are accepted in this order, all or none."""
-
-    class Meta:
-        unknown = RAISE
-
-    messages = ShortList(
-        _Undecoded(metadata={"allOf": [{"$ref": "#/components/schemas/BatchMessage"}]}),
-        required=True,
-        min_items=1,
-        max_items=MAX_BATCH,
-        metadata={
-            "description": f"The messages. They have {MAX_ADDRESSES} users, rooms and `everyone` in all at most."
-        },
     )
 
 

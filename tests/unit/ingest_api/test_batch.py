@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from gateway.domain.ingest_keys import IngestKey, Scope
 from gateway.domain.messages import Message
 from ingest_api.batch import fast_message, read_batch
+from ingest_api.batch_schemas import BatchMessageSchema
 from ingest_api.errors import Problem
 from ingest_api.interfaces import UnknownEvent
 from ingest_api.push import Push, parse_push
-from ingest_api.schemas import BatchMessageSchema
 from tests.unit.ingest_api.harness import SECRET, RestApiServer, run_rest_api
 
 SID = "~Us0vkvkHVoWsjT_pvFDI"
