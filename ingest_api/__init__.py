@@ -16,6 +16,7 @@
     query         reads the query of a request, and the cursors of pages (pure)
     revocation    the call that revokes a token, with its schemas
     webhooks      the calls about the queues and the dead letters of webhooks
+    history       the calls that read and erase messages, and the schemas of their answers
     push          turns a body into a Push, a Disconnect or ids; has a fast path for common bodies
     schemas       marshmallow schemas of request bodies
     answers       marshmallow schemas of response bodies

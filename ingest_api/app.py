@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from aiohttp import web
@@ -29,7 +29,7 @@ from ingest_api.interfaces import (
     WebhookQueues,
 )
 from ingest_api.pipeline import RestApi
-from ingest_api.request import Handler, Request, Response, Route
+from ingest_api.request import Group, Handler, Request, Response, Route
 from ingest_api.revocation import RevocationHandlers
 from ingest_api.routing import CatchAll, Routes
 from ingest_api.webhooks import WebhookHandlers
@@ -38,6 +38,7 @@ from ingest_api.webhooks import WebhookHandlers
 def create_rest_api(
     *,
     publisher: Publisher,
+    groups: Iterable[Group],
     presence: PresenceReader,
     dedup: DedupStore,
     rates: RateLimits,
@@ -62,12 +63,11 @@ def create_rest_api(
 ) -> RestApi:
     """Build the REST API with all its routes.
 
-    ``keys`` looks up an ingest key by its id, once for each request. ``path_prefix`` is the part that a proxy strips
-    from the signed path. While ``is_serving`` returns false, every signed route responds 503 ``broker_unavailable``.
-    ``sampling`` chooses which successful requests are logged; None: all. ``tracer`` is None if no spans are collected.
-    ``event_schemas`` returns those of the event catalogue in effect, or None without one. ``explains_signatures`` is
-    for developers (``auth``). ``arriving`` bounds all bodies that arrive at once; None: those of this API alone.
-    ``rejections`` limits the lines about rejected requests; None: all are written.
+    ``groups`` are further calls. ``keys`` looks up an ingest key by its id, once for each request. ``path_prefix`` is
+    the part that a proxy strips from the signed path. While ``is_serving`` returns false, every signed route responds
+    503 ``broker_unavailable``. ``sampling`` chooses which successful requests are logged; None: all. ``event_schemas``
+    returns those of the event catalogue in effect, if any. ``explains_signatures`` is for developers (``auth``).
+    ``arriving`` bounds all bodies that arrive at once, ``rejections`` the lines about rejected requests.
     """
     authenticator = Authenticator(
         keys=keys,
@@ -92,7 +92,8 @@ def create_rest_api(
     )
     webhooks = WebhookHandlers(queues=queues, answers=answers, dedup=dedup, clock=clock)
     revoking = RevocationHandlers(revocations=revocations, answers=answers, dedup=dedup)
-    routes = Routes([*_routes(authenticator, handlers, revoking), *_webhook_routes(authenticator, webhooks)])
+    own = (*_routes(authenticator, handlers, revoking), *_webhook_routes(authenticator, webhooks))
+    routes = Routes([*own, *(route for group in groups for route in group(authenticator.require))])
     return RestApi(routes=routes, clock=clock, access_log=access_log, tracer=tracer, arriving=arriving)
 
 

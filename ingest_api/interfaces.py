@@ -8,8 +8,9 @@ from typing import NamedTuple, Protocol
 
 from gateway.domain.acks import AckResult, AckTerms
 from gateway.domain.dedup import AckClaim, DedupKey
-from gateway.domain.messages import Message, PublishResult
+from gateway.domain.messages import Address, Message, MessagePage, PublishResult
 from gateway.domain.notifications import DeadLetter, QueueSummary
+from gateway.domain.positions import Position
 from gateway.domain.presence import UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.traces import Trace
@@ -148,6 +149,26 @@ class PresenceReader(Protocol):
 
     async def has_sid(self, sid: str) -> bool:
         """Whether a connection with this sid is open or may be resumed, on any replica."""
+        ...
+
+
+class MessageHistory(Protocol):
+    """The messages that are held for clients that reconnect.
+
+    Raises:
+        GatewayError: All methods raise those of ``gateway.interfaces.Broker.history``.
+    """
+
+    async def read(self, address: Address, *, after: Position | None, limit: int) -> MessagePage:
+        """Return messages after a position, or from the oldest on (None), oldest first."""
+        ...
+
+    async def newest(self, address: Address, *, after: Position | None, limit: int) -> MessagePage:
+        """Return the newest messages of those after a position, or of all (None), oldest first."""
+        ...
+
+    async def erase(self, address: Address, *, upto: Position) -> int:
+        """Erase the messages up to a position, for all their addresses; return how many."""
         ...
 
 

@@ -15,6 +15,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 
 from ingest_api import acks, answers, batch_schemas, openapi_text, revocation, schemas
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
+from ingest_api.history import HistoryMessageAnswer
 from ingest_api.openapi_admin import CHANGES
 from ingest_api.openapi_calls import PUSHES, Operation
 from ingest_api.openapi_reads import READS
@@ -86,9 +87,10 @@ def _add_components(spec: APISpec) -> None:
     spec.components.schema("Webhook", schema=answers.WebhookAnswer)
     spec.components.schema("DeadLetter", schema=answers.DeadLetterAnswer)
     spec.components.schema("Connection", schema=answers.ConnectionAnswer)
+    spec.components.schema("HistoryMessage", schema=HistoryMessageAnswer)
     spec.components.schema("Problem", schema=answers.ProblemAnswer)
-    for operation in OPERATIONS:
-        spec.components.schema(operation.response.__name__, schema=operation.response)
+    for response in dict.fromkeys(operation.response for operation in OPERATIONS):
+        spec.components.schema(response.__name__, schema=response)
     for name, parameter in openapi_text.PARAMETERS.items():
         spec.components.parameter(name, parameter["in"], parameter)
     for name, header in openapi_text.HEADERS.items():
@@ -133,7 +135,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _ok_response(operation: Operation) -> dict[str, Any]:
     content = {"schema": operation.response, "examples": _examples(operation.response_examples)}
     names = ["X-Request-Id", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
-    if operation.method == "post":
+    if operation.method != "get":
         names.append("Idempotency-Replayed")
     return {
         "description": operation.response_description,

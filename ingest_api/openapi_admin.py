@@ -5,9 +5,30 @@ from __future__ import annotations
 from typing import Final
 
 from ingest_api import answers
-from ingest_api.openapi_calls import Operation
+from ingest_api.history import ErasureAnswer
+from ingest_api.openapi_calls import STATUSES_OF_GET, Operation
+from ingest_api.openapi_reads import HISTORIES
+
+
+def _erase(name: str, path: str, parameters: tuple[str, ...], recipient: str) -> Operation:
+    return Operation(
+        id=f"erase{name}",
+        method="delete",
+        path=path,
+        parameters=(*parameters, "Namespace", "Upto"),
+        tag="history",
+        summary=f"Erase the messages to {recipient}",
+        description="Erases the messages up to a position: they are neither read nor recovered any more, and clients"
+        " that missed one get no gap. A message to several rooms or users is erased for all of them. Scope `admin`.",
+        response=ErasureAnswer,
+        response_description="The messages are erased. A repeat erases nothing more.",
+        response_examples={"three": {"removed": 3}},
+        statuses=(*STATUSES_OF_GET, 409),
+    )
+
 
 CHANGES: Final = (
+    *(_erase(*each) for each in HISTORIES),
     Operation(
         id="disconnectUser",
         method="post",

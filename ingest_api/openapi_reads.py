@@ -5,9 +5,52 @@ from __future__ import annotations
 from typing import Final
 
 from ingest_api import answers
+from ingest_api.history import HistoryAnswer
 from ingest_api.openapi_calls import STATUSES_OF_GET, Operation
 
+HISTORIES: Final = (
+    ("Room", "/history/room/{id}", ("RoomName",), "a room"),
+    ("User", "/history/user/{id}", ("UserId",), "a user"),
+    ("Broadcast", "/history/broadcast", (), "everyone in a namespace"),
+)
+"""The calls about the history: the end of the operation id, path, parameters, and to whom the messages were sent."""
+
+
+def _read_history(name: str, path: str, parameters: tuple[str, ...], recipient: str) -> Operation:
+    return Operation(
+        id=f"history{name}",
+        method="get",
+        path=path,
+        parameters=(*parameters, "Namespace", "After", "Limit", "Newest"),
+        tag="history",
+        summary=f"Read the messages to {recipient}",
+        description="Returns messages, oldest first, as long as they are held for clients that reconnect; `gap` says"
+        " whether others are missing. Volatile messages and those with `ack` are never held. Scope `history`, for the"
+        " room of the messages; broadcasts and rooms of sids need it without a glob.",
+        response=HistoryAnswer,
+        response_description="A page of the messages.",
+        response_examples={
+            "one": {
+                "messages": [
+                    {
+                        "position": "1795262400123-417",
+                        "id": "kf3l2Yq0T8m3c9kQ-1f",
+                        "event": "notification:new",
+                        "data": {"title": "hi"},
+                        "at": "2026-11-21T12:00:00.123Z",
+                    }
+                ],
+                "next": None,
+                "gap": None,
+            },
+            "trimmed": {"messages": [], "next": None, "gap": "history_trimmed"},
+        },
+        statuses=STATUSES_OF_GET,
+    )
+
+
 READS: Final = (
+    *(_read_history(*each) for each in HISTORIES),
     Operation(
         id="presence",
         method="get",

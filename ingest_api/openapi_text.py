@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.domain.names import MAX_USER_CHARACTERS
+from gateway.domain.names import MAIN_NAMESPACE, MAX_ROOM_CHARACTERS, MAX_USER_CHARACTERS
 from ingest_api import signing
 from ingest_api.errors import STATUSES, problem_body
 from ingest_api.query import MAX_PAGE
@@ -23,6 +23,7 @@ TAGS: Final = {
     "push": "Push events to clients.",
     "users": "Query the presence of users, and disconnect them.",
     "webhooks": "What waits for the webhooks of this gateway, and what they did not accept.",
+    "history": "Read and erase the messages that are held for clients that reconnect.",
     "description": "This document.",
 }
 
@@ -36,6 +37,12 @@ SIGNING_HEADERS: Final = (
     ),
     ("signature", signing.SIGNATURE_HEADER, "`v1=` and the HMAC-SHA256 of the request in lower-case hex."),
 )
+
+_POSITION: Final = {
+    "type": "string",
+    "pattern": "^(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})$",
+    "examples": ["1795262400123-417"],
+}
 
 PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "UserId": {
@@ -63,6 +70,46 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
             "pattern": NAME_PATTERN,
             "examples": ["app"],
         },
+    },
+    "RoomName": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "The name of the room. Percent-encoded UTF-8 in form NFC; a `/` is `%2F`.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ROOM_CHARACTERS,
+            "pattern": NAME_PATTERN,
+            "examples": ["org:7"],
+        },
+    },
+    "Namespace": {
+        "name": "namespace",
+        "in": "query",
+        "description": "One of the namespaces that the gateway serves.",
+        "schema": {"type": "string", "default": MAIN_NAMESPACE, "pattern": "^/[^,?]*$", "examples": ["/"]},
+    },
+    "After": {
+        "name": "after",
+        "in": "query",
+        "description": "A position that the gateway handed out: only newer messages are returned. The `next` of the"
+        " page before, the position of a message, or one that a client kept.",
+        "schema": _POSITION,
+    },
+    "Newest": {
+        "name": "newest",
+        "in": "query",
+        "description": "Return the newest messages (with `after`: of those after it) and not the oldest ones."
+        " They are ordered oldest first, and `next` is null.",
+        "schema": {"type": "boolean", "default": False, "examples": [True]},
+    },
+    "Upto": {
+        "name": "upto",
+        "in": "query",
+        "required": True,
+        "description": "The position of the newest message to erase.",
+        "schema": _POSITION,
     },
     "Limit": {
         "name": "limit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
@@ -101,6 +101,11 @@ class Response(NamedTuple):
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+SignedHandler = Callable[[AuthenticatedRequest], Awaitable[Response]]
+Require = Callable[[tuple[str, ...], SignedHandler], Handler]
+"""Returns a handler that authenticates a request first. Its key needs a scope for one of the actions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One call of the REST API. A template may have ``{id}``: one path segment, an id of the kind ``id_of``."""
@@ -109,3 +114,7 @@ class Route:
     template: str
     handle: Handler
     id_of: Literal["user", "webhook", "room", "sid"] = "user"
+
+
+Group = Callable[[Require], Sequence[Route]]
+"""Returns the routes of the calls of one topic."""

@@ -8,6 +8,7 @@ batch          push several events
 presence       print whether a user is connected
 disconnect     disconnect a user
 revoke         revoke a token
+history        ``history room|user|broadcast``: print or erase messages
 sign           print the headers of a signed request
 keygen         print new secrets
 listen         connect as a client and print every event
@@ -35,6 +36,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.documents import asyncapi, types
 from gateway.cli.emit import emit
 from gateway.cli.errors import Commands
+from gateway.cli.history import history
 from gateway.cli.keygen import keygen
 from gateway.cli.listen import listen
 from gateway.cli.presence import presence
@@ -69,6 +71,7 @@ for _command in (
     presence,
     disconnect,
     revoke,
+    history,
     sign,
     listen,
     keygen,

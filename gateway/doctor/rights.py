@@ -29,7 +29,7 @@ _KEYS: Final = (
     "pexpire {key} 1", "hget {key} x", "hset {key} x x", "hsetnx {key} x x", "hmget {key} x", "hdel {key} x",
     "hlen {key}", "hkeys {key}", "hgetall {key}", "hexists {key} x", "hincrby {key} x 1", "hscan {key} 0",
     "sadd {key} x", "scard {key}", "sismember {key} x", "rpush {key} x", "lpop {key}", "lindex {key} 0",
-    "llen {key}", "lrange {key} 0 1", "ltrim {key} 0 1", "xadd {key} * x x", "xrange {key} - +",
+    "lset {key} 0 x", "llen {key}", "lrange {key} 0 1", "ltrim {key} 0 1", "xadd {key} * x x", "xrange {key} - +",
     "xrevrange {key} + -", "xtrim {key} maxlen 1", "xdel {key} 1-0",
     "zadd {key} 1 x", "zrem {key} x", "zscore {key} x", "zrangebyscore {key} 0 1",
     "zcount {key} 0 1", "decr {key}", "hvals {key}", "strlen {key}",

@@ -67,6 +67,18 @@ class Message(NamedTuple):
         return tuple([_address((self.namespace, room)) for room in self.rooms])
 
 
+class MessagePage(NamedTuple):
+    """Messages of the history, oldest first, each with its position.
+
+    ``next``: the position after which the next page begins; None at the end. ``gap``: why messages may be missing
+    (``interfaces.Page``).
+    """
+
+    messages: tuple[tuple[Position, Message], ...]
+    next: Position | None
+    gap: str | None
+
+
 class DisconnectCommand(NamedTuple):
     """End the connections of a user in some namespaces; with ``revoke`` also reject the user's older tokens.
 

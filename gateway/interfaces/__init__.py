@@ -5,6 +5,7 @@ waiting   sleep: waits by the schedule of the process
 backends  what backends decide: tokens and webhooks
 queues    notifications of backends, changes of presence, lists of users, and which replica works on them
 replies   what replicas answer to an entry
+logged_messages  pages of the history, and the messages that it holds: read the newest, erase them
 delivery  encoded messages and the sockets that take them
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 from gateway.domain.clocks import Clock, Schedule, Timer
 from gateway.interfaces.backends import TokenVerifier, Webhooks
 from gateway.interfaces.delivery import Deliver, DeliveryObserver, Flush, Frames, Socket, no_flush
+from gateway.interfaces.logged_messages import LoggedMessages, Page
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
 from gateway.interfaces.state import (
@@ -20,7 +22,6 @@ from gateway.interfaces.state import (
     Broker,
     DedupStore,
     Disconnects,
-    Page,
     Presence,
     RateLimits,
     Revocations,
@@ -39,6 +40,7 @@ __all__ = [
     "Disconnects",
     "Flush",
     "Frames",
+    "LoggedMessages",
     "Page",
     "Partitions",
     "Presence",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.domain.dedup import AckClaim, DedupKey
@@ -22,24 +21,9 @@ from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession, VisibleRooms
 from gateway.domain.status import StateStatus
 from gateway.interfaces.delivery import Deliver, Flush, no_flush
+from gateway.interfaces.logged_messages import LoggedMessages, Page
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of the history, oldest entry first.
-
-    ``last_position`` is the position to read the next page after: that of the last entry while ``has_more``, else the
-    newest position of the whole stream. ``has_more``: entries were left for the next page. ``gap``: an entry that is
-    newer than the requested position and was sent to one of the requested addresses is no longer held. It says why:
-    ``history_trimmed``, or ``data_lost`` where the stream does not know the requested position.
-    """
-
-    entries: tuple[tuple[Position, LogEntry], ...]
-    last_position: Position
-    has_more: bool
-    gap: str | None = None
 
 
 class Broker(Protocol):
@@ -323,6 +307,9 @@ class State(Protocol):
 
     @property
     def broker(self) -> Broker: ...
+
+    @property
+    def logged_messages(self) -> LoggedMessages: ...
 
     @property
     def presence(self) -> Presence: ...

@@ -150,8 +150,6 @@ class Components:
         if self.state.status is not self.degraded_mode.status:
             self.degraded_mode.set_status(self.state.status)
 
-    # the state and the services
-
     def _build_metrics(self) -> None:
         self._metrics = MetricFactory()
         self.process_metrics = ProcessMetrics(self._metrics, version=__version__)
@@ -375,6 +373,7 @@ class Components:
             event_catalogue=self.event_catalogue,
             clock=self.clock,
             metrics=self._request_metrics,
+            factory=self._metrics,
             sampling=self._sampling,
             tracer=self.telemetry.tracer,
             is_serving=self.health.has_started.is_set,

@@ -9,14 +9,16 @@ from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
 from gateway.interfaces import Clock, State
-from gateway.metrics import RequestMetrics
+from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.runtime.events import CurrentPushSchemas
 from gateway.runtime.webhook_queues import ConfiguredQueues, ConfiguredWebhooks
 from gateway.services.counted_disconnects import CountedDisconnects
+from gateway.services.message_history import MessageHistory
 from gateway.services.token_revocation import TokenRevocations
 from gateway.settings import Settings
 from ingest_api import app as rest
 from ingest_api.access_log import RejectionLimit
+from ingest_api.history import HistoryHandlers
 from ingest_api.interfaces import AckWaits, Publisher, Tracer
 from ingest_api.pipeline import RestApi
 
@@ -34,6 +36,7 @@ def build_rest_api(
     event_catalogue: Callable[[], EventCatalogue],
     clock: Clock,
     metrics: RequestMetrics,
+    factory: MetricFactory,
     sampling: Sampling,
     tracer: Tracer | None,
     is_serving: Callable[[], bool],
@@ -41,9 +44,13 @@ def build_rest_api(
     arriving: ArrivingBodies,
     rejections: RejectionLimit,
 ) -> RestApi:
-    """Build the REST API. ``keys`` are the ingest keys in effect, by id; the rest as in ``create_rest_api``."""
+    """Build the REST API. ``keys`` are the ingest keys in effect, by id. ``factory`` makes metrics of services.
+
+    The rest is as in ``create_rest_api``.
+    """
     return rest.create_rest_api(
         publisher=publisher,
+        groups=[_history(settings, state, factory).routes],
         presence=state.presence,
         dedup=state.dedup,
         rates=state.rates,
@@ -72,4 +79,19 @@ def build_rest_api(
         explains_signatures=explains_signatures,
         arriving=arriving,
         rejections=rejections,
+    )
+
+
+def _history(settings: Settings, state: State, factory: MetricFactory) -> HistoryHandlers:
+    return HistoryHandlers(
+        history=MessageHistory(
+            broker=state.broker,
+            logged_messages=state.logged_messages,
+            recovery_seconds=settings.recovery_seconds,
+            metrics=factory,
+        ),
+        presence=state.presence,
+        answers=state.acks,
+        dedup=state.dedup,
+        namespaces=settings.namespaces,
     )

@@ -8,6 +8,7 @@ degraded_mode    DegradedMode: the reaction to a stalled or unavailable state
 disconnect       Disconnector: removes connections and updates the shared state
 drain            drain: disconnects all clients at an even pace
 memberships      Memberships: joins and leaves rooms for a connection
+message_history  MessageHistory: reads and erases messages of the history for backends
 notifications    Notifications: delivers what is in the queues of webhooks
 presence_events  PresenceWorker: notifies a backend and clients of users who become online or offline
 publish          MessagePublisher: publishes messages and disconnect commands of backends

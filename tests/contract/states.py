@@ -14,6 +14,7 @@ from gateway.interfaces import (
     Broker,
     DedupStore,
     Disconnects,
+    LoggedMessages,
     Partitions,
     Presence,
     PresenceEvents,
@@ -42,6 +43,7 @@ class StateUnderTest(Protocol):
     """
 
     broker: Broker
+    logged_messages: LoggedMessages
     presence: Presence
     sessions: Sessions
     disconnects: Disconnects
@@ -102,6 +104,7 @@ class MemoryUnderTest:
     def __init__(self, clock: FakeClock, state: MemoryState) -> None:
         self._clock = clock
         self.broker: Broker = state.broker
+        self.logged_messages: LoggedMessages = state.logged_messages
         self.presence: Presence = state.presence
         self.sessions: Sessions = state.sessions
         self.disconnects: Disconnects = state.disconnects
@@ -159,6 +162,7 @@ class RedisUnderTest:
         self._task = task
         self._offset = 0.0
         self.broker: Broker = state.broker
+        self.logged_messages: LoggedMessages = state.logged_messages
         self.presence: Presence = state.presence
         self.sessions: Sessions = state.sessions
         self.disconnects: Disconnects = state.disconnects

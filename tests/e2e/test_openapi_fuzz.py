@@ -26,7 +26,7 @@ EXAMPLES = 100
 
 
 def description() -> dict[str, Any]:
-    """Return openapi.yaml with ``namespace`` limited to those that this gateway serves.
+    """Return openapi.yaml with ``namespace`` limited to those that this gateway serves, and names in paths to a part.
 
     Only the operator of a gateway knows its namespaces.
     """
@@ -35,6 +35,12 @@ def description() -> dict[str, Any]:
         namespace = document["components"]["schemas"][name]["properties"]["namespace"]
         del namespace["pattern"]
         namespace["enum"] = ["/"]
+    parameters = document["components"]["parameters"]
+    del parameters["Namespace"]["schema"]["pattern"]
+    parameters["Namespace"]["schema"]["enum"] = ["/"]
+    for name in ("UserId", "RoomName"):
+        # No pattern matches the names in Unicode form NFC alone: those without a combining character are.
+        parameters[name]["schema"]["pattern"] = r"^(?!\.{1,2}$)[ -~\u00a0-\u02ff]+$"
     return document
 
 

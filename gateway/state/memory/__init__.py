@@ -198,6 +198,10 @@ class MemoryState:
         """Do nothing: there are no other replicas."""
 
     @property
+    def logged_messages(self) -> MemoryBroker:
+        return self.broker
+
+    @property
     def partitions(self) -> MemoryPartitions:
         return self.webhook_queues.partitions
 

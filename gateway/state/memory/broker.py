@@ -35,6 +35,8 @@ from gateway.state.memory.ttl_map import TtlMap
 MIN_RESULT_SECONDS: Final = 60.0
 MIN_RESULTS: Final = 1_000
 """Results are kept by id at least for this long, and this many, when less history is kept, or none."""
+_ERASED_AT_ONCE: Final = 1_000
+"""Entries that an erasure looks at before other tasks run."""
 
 
 class _Space(NamedTuple):
@@ -281,7 +283,31 @@ class MemoryBroker:
             last_position=records[-1].position if more else self._newest,
             has_more=more,
             gap=self._gap(after, addresses),
+            exceeds_age=self._history.exceeds_age(after, self._clock.now()) and after != positions.START,
         )
+
+    async def newest(self, address: Address, *, max_messages: int, max_bytes: int) -> Page:
+        """Satisfies ``gateway.interfaces.LoggedMessages``, as ``erase`` does."""
+        records, has_older = self._history.newest(address, max_messages=max_messages, max_bytes=max_bytes)
+        after = records[0].position if has_older else positions.START
+        return Page(
+            entries=tuple((record.position, record.entry) for record in records),
+            last_position=self._newest,
+            has_more=False,
+            gap=self._gap(after, (address,)),
+        )
+
+    async def erase(self, address: Address, upto: Position) -> int:
+        """Erase a part, then let other tasks run, until all are erased."""
+        last = min(positions.order(positions.parse(upto)), self._order)
+        removed, after = 0, positions.order(positions.START)
+        while True:
+            erased, next_after = self._history.erase(address, after, last, at_most=_ERASED_AT_ONCE)
+            removed += erased
+            if next_after is None:
+                return removed
+            after = next_after
+            await asyncio.sleep(0)
 
     def _gap(self, after: Position, addresses: Collection[Address]) -> str | None:
         if after != positions.START and not self._began <= positions.order(after) <= self._order:

@@ -10,6 +10,7 @@ from heapq import merge
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from gateway.domain import positions
 from gateway.domain.messages import Address, LogEntry, Message, RoomChange, SessionTakeover
 from gateway.domain.positions import Position, order
 from gateway.interfaces import Clock
@@ -36,7 +37,7 @@ class Record:
     """An entry in the history.
 
     ``accepted_at`` is monotonic, in seconds. ``size``: the bytes of the JSON of the arguments; ``stored_bytes``: what
-    the entry takes.
+    the entry takes. Of a message that was erased the entry holds no payload any more.
     """
 
     order: Order
@@ -46,6 +47,7 @@ class Record:
     size: int
     stored_bytes: int
     accepted_at: float
+    is_erased: bool = False
 
 
 class RoomIndex:
@@ -79,6 +81,11 @@ class RoomIndex:
         """Iterate over the records after a position, oldest first; the index must not change meanwhile."""
         first = bisect_right(self._records, order, lo=self._head, key=ORDER)
         for index in range(first, len(self._records)):
+            yield self._records[index]
+
+    def newest_first(self) -> Iterator[Record]:
+        """Iterate over all records, the newest first; the index must not change meanwhile."""
+        for index in range(len(self._records) - 1, self._head - 1, -1):
             yield self._records[index]
 
 
@@ -161,6 +168,8 @@ class History:
         self._log: deque[Record] = deque()
         self._room_indexes: dict[Address, RoomIndex] = {}
         self._bytes = 0
+        self._dropped: Order = (0, 0)
+        """The newest entry that was dropped, for whatever reason."""
         self.trim_markers = TrimMarkers(
             age_seconds=age_seconds, max_markers=max_markers, max_bytes=max_bytes // _MARKERS_PART
         )
@@ -225,11 +234,62 @@ class History:
         """Whether an entry after a position, for any of the addresses, was trimmed before its time."""
         return self.trim_markers.after(order(after), addresses, self._clock.monotonic())
 
+    def exceeds_age(self, after: Position, now: float) -> bool:
+        """Whether entries after a position were dropped by age. ``now`` is the wall-clock time."""
+        return positions.milliseconds(after) <= (now - self._age_seconds) * 1000 and self._dropped > order(
+            after
+        )
+
+    def newest(self, address: Address, *, max_messages: int, max_bytes: int) -> tuple[list[Record], bool]:
+        """Return the newest messages for an address, oldest first, and whether there are older ones.
+
+        At least one message is returned if there is any.
+        """
+        taken: list[Record] = []
+        size = 0
+        for record in self._newest_first(address):
+            if taken and (len(taken) >= max_messages or size + record.size > max_bytes):
+                return taken[::-1], True
+            taken.append(record)
+            size += record.size
+        return taken[::-1], False
+
+    def _newest_first(self, address: Address) -> Iterator[Record]:
+        for record in self._room_indexes.get(address, RoomIndex()).newest_first():
+            if isinstance(record.entry, Message) and not record.is_erased:
+                yield record
+
+    def erase(self, address: Address, after: Order, upto: Order, *, at_most: int) -> tuple[int, Order | None]:
+        """Erase messages for an address after a position up to another one, looking at so many entries at most.
+
+        Return how many, and where the next step begins; None if there is nothing left to do.
+
+        An erased message keeps its place in the log and in the indexes until it is dropped.
+        """
+        erased = looked_at = 0
+        for record in self._room_indexes.get(address, RoomIndex()).newer_than(after):
+            if record.order > upto:
+                break
+            if looked_at == at_most:
+                return erased, after
+            looked_at, after = looked_at + 1, record.order
+            if isinstance(record.entry, Message) and not record.is_erased:
+                self._erase(record, record.entry)
+                erased += 1
+        return erased, None
+
+    def _erase(self, record: Record, message: Message) -> None:
+        record.is_erased = True
+        record.entry = message._replace(event="", arguments=(), attachments=(), exclude=frozenset())
+        self._bytes -= record.size
+        record.stored_bytes -= record.size
+        record.size = 0
+
     def _merged(self, after: Order, addresses: Collection[Address]) -> Iterator[Record]:
         indexes = [self._room_indexes[address] for address in addresses if address in self._room_indexes]
         last: Record | None = None
         for record in merge(*(index.newer_than(after) for index in indexes), key=ORDER):
-            if record is not last:
+            if record is not last and not record.is_erased:
                 yield record
             last = record
 
@@ -253,7 +313,9 @@ class History:
             if not index:
                 del self._room_indexes[address]
                 self._bytes -= INDEX_BYTES
-        self.trim_markers.mark(record, now)
+        self._dropped = record.order
+        if not record.is_erased:
+            self.trim_markers.mark(record, now)
 
 
 def _marker_bytes(address: Address) -> int:

@@ -11,6 +11,7 @@
     membership   the lease of this replica, and the reaping of replicas whose lease has expired
     liveness     pub/sub probes and the status that follows from them
     log_reader   delivers entries in order, each once; reads the log after an interruption
+    logged_messages  reads and erases the messages of one address in the log
     losses       finds entries that Redis lost, and marks the loss in the log for every replica
     queues       the queues of notifications and their dead letters; which partitions this replica owns
     cursor       how far this replica has read, and what it has already delivered

@@ -148,7 +148,7 @@ class RedisBroker:
         self._log_reader.watch(channels)
         await self._subscriber.subscribe(channels)
         # Read after the confirmation: every entry after this position is received on the channels.
-        generation, newest = await self._log_end()
+        generation, newest = await self.log_end()
         self._log_reader.set_start(channels, generation, newest)
         return newest
 
@@ -165,13 +165,15 @@ class RedisBroker:
     ) -> Page:
         positions.parse(after)
         names = map(address_name, addresses)
-        upto, more, gap, found = await self._commands.call(
+        upto, more, gap, found, exceeds_age = await self._commands.call(
             "history", after, max_entries, max_bytes, *names, LOSSES
         )
         entries, is_lost = self._read_entries(found)
         if is_lost or self._losses.is_unmarked:
             gap = DATA_LOST.encode()
-        return Page(entries, Position(upto.decode()), bool(more), gap.decode() if gap else None)
+        return Page(
+            entries, Position(upto.decode()), bool(more), gap.decode() if gap else None, bool(exceeds_age)
+        )
 
     def _read_entries(self, found: list[bytes]) -> tuple[tuple[tuple[Position, LogEntry], ...], bool]:
         """Return the entries, and whether others are lost: there is a marker, or one cannot be read."""
@@ -189,7 +191,7 @@ class RedisBroker:
                     entries.append((Position(position.decode()), entry))
         return tuple(entries), is_lost
 
-    async def _log_end(self) -> tuple[str, Position]:
+    async def log_end(self) -> tuple[str, Position]:
         """Return the generation of the log and its newest position."""
         head: Any = await self._commands.read("GET", self._head)
         if head is None:

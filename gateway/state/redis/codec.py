@@ -73,6 +73,11 @@ class Codec:
         """Whether frames of all replicas name the generation of their log: no replica reads only a former format."""
         return self._writes >= TAGGED_FORMAT
 
+    @property
+    def writes_newest(self) -> bool:
+        """Whether every replica reads the newest format of this release: none is of a former release."""
+        return self._writes == self.newest
+
     def encode(self, entry: LogEntry) -> bytes:
         """Encode an entry.
 

@@ -24,8 +24,15 @@ from gateway.domain.notifications import (
 )
 from gateway.domain.presence import MAX_PRESENCE_ADDRESSES
 from gateway.state.redis.commands import BRANCHES
-from gateway.state.redis.records import TAGGED_FORMAT, TILDE_FORMAT
+from gateway.state.redis.records import MESSAGE_LETTER, TAGGED_FORMAT, TILDE_FORMAT
 
+_FORMATS: Final = {
+    "tilde_format": TILDE_FORMAT,
+    "tagged_byte": ord(str(TAGGED_FORMAT)),
+    "index_format": TAGGED_FORMAT,
+    "message_byte": ord(MESSAGE_LETTER),
+}
+"""What scripts know of the records."""
 KEEP_SECONDS: Final = 86_400.0
 """The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""
 DAY: Final = 86_400.0
@@ -89,8 +96,7 @@ class RedisLimits:
             "branches": BRANCHES,
             "waits": self.wait_replicas > 0,
             "lease": _ms(self.lease_seconds),
-            "tilde_format": TILDE_FORMAT,
-            "tagged_byte": ord(str(TAGGED_FORMAT)),
+            **_FORMATS,
             "age": _ms(age),
             "recovery": _ms(self.recovery_seconds),
             # Without a recovery window the log serves resyncs alone, and no client needs the part of one address.
@@ -101,7 +107,6 @@ class RedisLimits:
             "segment_bytes": max(1, self.history_bytes // _BYTE_SEGMENTS),
             "segment_age": _ms(age / _SEGMENTS),
             "ids": max(min(self.history_length, self.history_bytes // _MIN_ENTRY_BYTES), _MIN_RESULTS),
-            "index_format": TAGGED_FORMAT,
             "ids_age": _ms(max(age, _MIN_RESULT_SECONDS)),
             "nonce_window": _ms(self.nonce_seconds / 2),
             "nonces": max(1, self.nonces // 3),

@@ -34,7 +34,7 @@ PAGE_BYTES: Final = 1024 * 1024
 PROBE_NUMBER: Final = "."
 """Separates the token of a probe from its number."""
 _MAX_FOREIGN: Final = 64
-_ANOTHER_LOG: Final = -1
+ANOTHER_LOG: Final = -1
 _TRIMMED: Final = -2
 """What lua/resync.lua returns instead of a number of lost positions."""
 
@@ -349,8 +349,8 @@ class LogReader:
             self._report(HISTORY_TRIMMED)
         elif lost:
             # Without a log at the time of the last report, the present one began after it: the loss is reported.
-            is_reported = lost == _ANOTHER_LOG and not self.cursor.generation
-            if lost == _ANOTHER_LOG:
+            is_reported = lost == ANOTHER_LOG and not self.cursor.generation
+            if lost == ANOTHER_LOG:
                 self.cursor.begin(generation, positions.START)
             if not is_reported:
                 self._report(DATA_LOST)

@@ -49,6 +49,8 @@ from gateway.domain.traces import Trace, format_traceparent, parse_traceparent
 
 FIELD: Final = "\x1e"
 ITEM: Final = "\x1f"
+MESSAGE_LETTER: Final = "M"
+"""Stands behind the number of the format in the record of a message."""
 TAGGED_FORMAT: Final = 4
 """From this format on a frame names the generation of its log."""
 TILDE_FORMAT: Final = 3
@@ -296,7 +298,7 @@ def _list(text: str) -> tuple[str, ...]:
 
 _DECODERS: Final[Mapping[str, Decode]] = MappingProxyType(
     {
-        "M": _decode_message,
+        MESSAGE_LETTER: _decode_message,
         "K": _decode_disconnect,
         "T": _decode_takeover,
         "L": _decode_loss_marker,

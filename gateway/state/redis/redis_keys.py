@@ -9,6 +9,7 @@
     index:<a>    list      positions of the log that were addressed to one address
     indexed      zset      the addresses that have an index, by the time of a position in it (ms)
     index_state  string    what all indexes take (bytes), and the newest position of those that were removed early
+    erased       zset      positions of messages that were erased from the log, by their time (ms)
     ids:new/old  hash      results by message id, in two generations
     large:<id>   string    a volatile message that is too large for a channel, for twenty seconds
     volatile:<w> hash      how many bytes of such messages were kept in one window of time
@@ -80,6 +81,7 @@ _FIXED: Final = {
     "segments": "segments",
     "indexed": "indexed",
     "index_state": "index_state",
+    "erased": "erased",
     "ids_new": "ids:new",
     "ids_old": "ids:old",
     "leases": "leases",

@@ -22,6 +22,7 @@ from gateway.state.redis.guards import RedisAckStore, RedisDedupStore, RedisRate
 from gateway.state.redis.limits import RedisLimits
 from gateway.state.redis.liveness import ProbePublisher, SubscriptionMonitor
 from gateway.state.redis.log_reader import LogReader
+from gateway.state.redis.logged_messages import RedisLoggedMessages
 from gateway.state.redis.losses import Losses
 from gateway.state.redis.membership import Membership
 from gateway.state.redis.metrics import (
@@ -72,6 +73,7 @@ class RedisState(RedisLimits):
     make_keys: Callable[[str, int], RedisKeys] = RedisKeys
 
     broker: RedisBroker = field(init=False)
+    logged_messages: RedisLoggedMessages = field(init=False)
     presence: RedisPresence = field(init=False)
     sessions: RedisSessions = field(init=False)
     disconnects: RedisDisconnects = field(init=False)
@@ -176,6 +178,16 @@ class RedisState(RedisLimits):
             losses=self._losses,
             keys=self._keys,
             codec=self.codec,
+        )
+        self.logged_messages = RedisLoggedMessages(
+            commands=commands,
+            appends=self._appends,
+            broker=self.broker,
+            losses=self._losses,
+            codec=self.codec,
+            age_seconds=self.recovery_seconds + self.history_slack_seconds
+            if self.recovery_seconds > 0
+            else 0.0,
         )
 
     def _build_presence(self) -> None:

@@ -39,6 +39,10 @@ def test_commands_are_the_documented_ones() -> None:
         "disconnect",
         "disconnect user",
         "revoke",
+        "history",
+        "history room",
+        "history user",
+        "history broadcast",
         "sign",
         "keygen",
         "listen",
@@ -71,7 +75,8 @@ def test_help_of_every_command_has_an_example(path: tuple[str, ...]) -> None:
     [
         path
         for path in COMMANDS
-        if path[0] in {"emit", "presence", "disconnect"} or path[1:] in {("list",), ("dead",), ("replay",)}
+        if path[0] in {"emit", "presence", "disconnect", "history"}
+        or path[1:] in {("list",), ("dead",), ("replay",)}
     ],
     ids=" ".join,
 )

@@ -22,6 +22,7 @@ from gateway.metrics import DeliveryTimer, MetricFactory
 from gateway.runtime.webhook_queues import ConfiguredQueues
 from gateway.services.acks import AckWaits
 from gateway.services.counted_disconnects import DisconnectCount
+from gateway.services.message_history import MessageHistory
 from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
 from gateway.timers import SystemClock
@@ -31,6 +32,7 @@ from gateway.transport.tcp_connections import OpenConnections
 from ingest_api import signing
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.app import create_rest_api, mount
+from ingest_api.history import HistoryHandlers
 from ingest_api.pipeline import RestApi
 from tests.support.clock import FakeClock
 from tests.support.waiter import TIMEOUT_SECONDS
@@ -168,6 +170,7 @@ class RestApiServer:
     published: list[LogEntry]
     """The entries that the broker accepted, without repeats."""
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    factory: MetricFactory = field(default_factory=MetricFactory)
 
     revocations: RecordingRevocations = field(default_factory=RecordingRevocations)
 
@@ -264,6 +267,9 @@ async def run_rest_api(
     create_app: Callable[[RestApi], web.Application] = app_of,
     aiohttp_options: Mapping[str, Any] | None = None,
     wrap_publisher: Any = None,
+    history_length: int = 1000,
+    recovery_seconds: float = 120.0,
+    history: Any = None,
     **overrides: Any,
 ) -> AsyncIterator[RestApiServer]:
     """Run the REST API over the memory state.
@@ -274,12 +280,30 @@ async def run_rest_api(
     """
     clock = FakeClock(NOW)
     state = MemoryState(
-        clock=clock, replica="replica-1", history_length=1000, history_bytes=10_000_000, recovery_seconds=120
+        clock=clock,
+        replica="replica-1",
+        history_length=history_length,
+        history_bytes=10_000_000,
+        recovery_seconds=recovery_seconds,
     )
     server = RestApiServer(0, state, clock, RecordingMetrics(), [])
     publisher = _RecordingPublisher(server, clock)
+    histories = HistoryHandlers(
+        history=history
+        or MessageHistory(
+            broker=state.broker,
+            logged_messages=state.logged_messages,
+            recovery_seconds=recovery_seconds,
+            metrics=server.factory,
+        ),
+        presence=state.presence,
+        answers=state.acks,
+        dedup=state.dedup,
+        namespaces=("/", "/events"),
+    )
     options: dict[str, Any] = {
         "publisher": wrap_publisher(publisher) if wrap_publisher else publisher,
+        "groups": [histories.routes],
         "presence": state.presence,
         "dedup": state.dedup,
         "rates": state.rates,

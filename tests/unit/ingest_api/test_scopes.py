@@ -24,8 +24,19 @@ CALLS: list[tuple[str, str, Any]] = [
     ("GET", "/webhooks/none/dead", b""),
     ("POST", "/webhooks/none/replay", {"ids": ["a"]}),
     ("POST", "/webhooks/none/drop", {"ids": ["a"]}),
+    ("GET", "/history/room/org%3A7", b""),
+    ("GET", "/history/user/42", b""),
+    ("GET", "/history/broadcast", b""),
+    ("DELETE", "/history/room/org%3A7?upto=1-0", b""),
+    ("DELETE", "/history/user/42?upto=1-0", b""),
+    ("DELETE", "/history/broadcast?upto=1-0", b""),
 ]
-ADMIN = {target for _, target, _ in CALLS if target.startswith(("/disconnect", "/revoke", "/webhooks"))}
+ADMIN = {
+    target
+    for method, target, _ in CALLS
+    if target.startswith(("/disconnect", "/revoke", "/webhooks")) or method == "DELETE"
+}
+HISTORY = {target for method, target, _ in CALLS if target.startswith("/history") and method == "GET"}
 
 
 def key(*scopes: str) -> IngestKey:
@@ -39,6 +50,7 @@ def key(*scopes: str) -> IngestKey:
         ("emit:room", {"/emit/room"}),
         ("broadcast", {"/broadcast"}),
         ("presence", {"/presence/42"}),
+        ("history", HISTORY),
         ("admin", ADMIN),
     ],
 )

@@ -197,6 +197,7 @@ local function trim_segment()
   local last, entries, bytes = string.match(call('LPOP', K.segments), '^(%S+) (%S+) (%S+)')
   local ms, sequence = parse_position(last)
   call('XTRIM', K.log, 'MINID', ms .. '-' .. (sequence + 1))
+  call('ZREMRANGEBYSCORE', K.erased, '-inf', '(' .. ms)
   head.cut, head.cut_entries, head.cut_bytes = last, entries, bytes
 end
 

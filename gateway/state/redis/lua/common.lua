@@ -67,7 +67,7 @@ local function read_or_create_head(now)
     created_at = now + 1, newest = start, entries = 0, bytes = 0, cut = start, cut_entries = 0, cut_bytes = 0,
     segment_entries = 0, segment_bytes = 0, segment_at = now, ids = 0, ids_at = now,
   }
-  call('UNLINK', K.log, K.segments, K.ids_new, K.ids_old, K.indexed, K.index_state)
+  call('UNLINK', K.log, K.segments, K.ids_new, K.ids_old, K.indexed, K.index_state, K.erased)
   -- Nothing of an older release is here.
   call('SET', K.former_sids, 0, 'PX', L.keep)
   write_head(h)

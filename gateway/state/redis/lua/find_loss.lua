@@ -13,7 +13,7 @@ if head.created_at > seen_at then return { 2, '' } end
 
 local function is_lost(position)
   return parse_position(position) >= head.created_at and is_after(position, head.cut) and position ~= head.newest
-    and #call('XRANGE', K.log, position, position) == 0
+    and not was_kept(position)
 end
 
 local lost = ARGV[3] == '1'

@@ -38,7 +38,7 @@ call('ZADD', K.leases, now + L.lease, replica)
 call('HSET', K.formats, replica, ARGV[3])
 call('HDEL', K.dead, replica)
 for _, key in ipairs({ K.head, K.log, K.segments, K.ids_new, K.ids_old, K.leases, K.holders, K.formats, K.dead,
-  K.indexed, K.index_state, K.rates, K.conns .. replica, K.sessions .. replica }) do
+  K.indexed, K.index_state, K.erased, K.rates, K.conns .. replica, K.sessions .. replica }) do
   call('PEXPIRE', key, L.keep)
 end
 

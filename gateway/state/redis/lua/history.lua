@@ -1,7 +1,7 @@
 -- Read a page of the entries for some addresses after a position.
 -- Arguments: position, max entries, max bytes, addresses …
--- Returns where the next page starts, 1 if there are more entries, the code of a gap or '', and the page: position,
--- record, position, record …
+-- Returns where the next page starts, 1 if there are more entries, the code of a gap or '', the page: position, record,
+-- position, record …; and 1 if entries after the position are so old that the indexes may not have had them any more.
 local after, max_entries, max_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local line = call('GET', K.head)
@@ -31,7 +31,7 @@ end
 local function is_lost()
   if after == '0-0' or after == head.newest then return false end
   if parse_position(after) < head.created_at then return true end
-  return is_after(after, cut) and #call('XRANGE', K.log, after, after) == 0
+  return is_after(after, cut) and not was_kept(after)
 end
 
 local gap = L.indexed and is_lost() and 'data_lost'
@@ -164,4 +164,12 @@ while not more do
     end
   end
 end
-return { next_start, more and 1 or 0, gap or '', page }
+
+-- Whether an entry after the position is older than what the indexes keep.
+local function is_too_old()
+  if after == '0-0' or parse_position(after) > now - L.age or not is_after(newest, after) then return false end
+  local first = not is_after(cut, after) and call('XRANGE', K.log, '(' .. after, '+', 'COUNT', 1)[1]
+  return not first or parse_position(first[1]) <= now - L.age
+end
+
+return { next_start, more and 1 or 0, gap or '', page, is_too_old() and 1 or 0 }

@@ -11,7 +11,7 @@ local function has_lost(rest)
   local line = call('GET', K.head)
   local head = line and parse_head(line)
   return not head or head.generation ~= generation
-    or is_after(left_at, head.cut) and left_at ~= head.newest and #call('XRANGE', K.log, left_at, left_at) == 0
+    or is_after(left_at, head.cut) and left_at ~= head.newest and not was_kept(left_at)
 end
 
 local value, session_end = find_parked(pid)

@@ -13,7 +13,7 @@ local log, newest, cut = head.generation, head.newest, head.cut
 -- '0-0' is before every position: nothing after it is missing as long as nothing was trimmed.
 local function is_held(position)
   if position == '0-0' and head.cut_entries == '0' then return true end
-  return position == newest or position == cut or #call('XRANGE', K.log, position, position) == 1
+  return position == newest or position == cut or is_after(position, cut) and was_kept(position)
 end
 
 -- The oldest of the lost checkpoints. Every entry that the log still holds up to it was in the log at that time, and so

@@ -1,0 +1,158 @@
+"""The messages of the log for one address: read the newest, erase them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from gateway.domain import positions
+from gateway.domain.errors import DATA_LOST, BrokerUnavailable
+from gateway.domain.messages import Address, LogEntry, Message
+from gateway.domain.positions import Position
+from gateway.interfaces import Page
+from gateway.state.redis.broker import RedisBroker
+from gateway.state.redis.codec import Codec
+from gateway.state.redis.commands import Commands
+from gateway.state.redis.log_reader import ANOTHER_LOG
+from gateway.state.redis.losses import Losses
+from gateway.state.redis.records import DecodeError, LossMarker
+from gateway.state.redis.redis_keys import address_name
+
+_PAGE_ENTRIES: Final = 128
+_PAGE_BYTES: Final = 128 * 1024
+"""How much is read at once of what may have to be erased."""
+_PAIRS: Final = 256
+"""Pairs of a position and an address that one script gets to erase. It leaves those for which it has no time."""
+_MARGIN_SECONDS: Final = 5.0
+"""By how much what is known of the clock of Redis may be wrong."""
+
+Item = tuple[Position, LogEntry]
+
+
+class RedisLoggedMessages:
+    """``gateway.interfaces.LoggedMessages``.
+
+    ``age_seconds`` is for how long the index of an address has every position; 0 without indexes. ``appends`` is the
+    connection whose writes the replicas of Redis confirm, if they have to.
+    """
+
+    def __init__(
+        self,
+        *,
+        commands: Commands,
+        appends: Commands,
+        broker: RedisBroker,
+        losses: Losses,
+        codec: Codec,
+        age_seconds: float,
+    ) -> None:
+        self._commands = commands
+        self._appends = appends
+        self._broker = broker
+        self._losses = losses
+        self._codec = codec
+        self._age_ms = int(age_seconds * 1000)
+
+    async def newest(self, address: Address, *, max_messages: int, max_bytes: int) -> Page:
+        gap, found = await self._commands.call("newest", address_name(address), max_messages, max_bytes)
+        items, is_lost = self._decode(found)
+        if is_lost or self._losses.is_unmarked:
+            gap = DATA_LOST.encode()
+        last = items[0][0] if items else positions.START
+        return Page(tuple(reversed(items)), last, False, gap.decode() if gap else None)
+
+    async def erase(self, address: Address, upto: Position) -> int:
+        """Erase a page at a time: what the index of the address has, then what the log has longer than the index.
+
+        Raises: BrokerUnavailable also while a replica of a former release lives, which would take an erased entry for
+            a lost one.
+        """
+        positions.parse(upto)
+        if not self._codec.writes_newest:
+            raise BrokerUnavailable("a replica of the previous release still lives, and erases nothing")
+        # A position of the future would let the erasure follow the messages that are accepted meanwhile.
+        generation, newest = await self._broker.log_end()
+        last = newest if positions.is_after(upto, newest) else upto
+        removed = 0
+        if self._age_ms:
+            async for page in self._indexed(address, last):
+                removed += await self._remove(page)
+        async for page in self._unindexed(address, last, generation):
+            removed += await self._remove(page)
+        return removed
+
+    async def _indexed(
+        self, address: Address, last: Position
+    ) -> AsyncIterator[list[tuple[Position, Message]]]:
+        after = positions.START
+        while True:
+            page = await self._broker.history(
+                after, [address], max_entries=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
+            )
+            yield _messages(page.entries, address, last)
+            after = page.last_position
+            if not page.has_more or not positions.is_after(last, after):
+                return
+
+    async def _unindexed(
+        self, address: Address, last: Position, generation: str
+    ) -> AsyncIterator[list[tuple[Position, Message]]]:
+        if self._age_ms:
+            oldest_ms = self._commands.redis_ms(_MARGIN_SECONDS) - self._age_ms
+            horizon = positions.position_at((max(0, oldest_ms), 0))
+            last = horizon if positions.is_after(last, horizon) else last
+        after = positions.START
+        while True:
+            lost, _, _, more, found = await self._commands.call(
+                "resync", generation, _PAGE_BYTES, after, 1, after
+            )
+            if lost == ANOTHER_LOG:
+                return  # Redis was emptied
+            items, _ = self._decode(found)
+            yield _messages(items, address, last)
+            if not more:
+                return
+            after = Position(found[-2].decode())
+            if not positions.is_after(last, after):
+                return
+
+    async def _remove(self, messages: Iterable[tuple[Position, Message]]) -> int:
+        """Remove messages from the log, then from the indexes of their addresses; return how many the log held."""
+        pairs: list[str] = []
+        for position, message in messages:
+            pairs += (position, "")
+            for address in message.addresses:
+                pairs += (position, address_name(address))
+        removed = 0
+        while pairs:
+            done, more_removed = await self._appends.call("erase", *pairs[: 2 * _PAIRS])
+            removed += more_removed
+            del pairs[: 2 * done]
+        return removed
+
+    def _decode(self, found: list[Any]) -> tuple[list[Item], bool]:
+        """Return the entries, and whether one cannot be read or stands for others that are lost."""
+        items: list[Item] = []
+        is_lost = False
+        for position, record in zip(found[::2], found[1::2], strict=True):
+            try:
+                entry = self._codec.decode_entry(record)
+            except DecodeError:
+                is_lost = True
+                continue
+            if isinstance(entry, LossMarker):
+                is_lost = True
+            else:
+                items.append((Position(position.decode()), entry))
+        return items, is_lost
+
+
+def _messages(items: Iterable[Item], address: Address, last: Position) -> list[tuple[Position, Message]]:
+    """Return the messages for an address up to a position."""
+    return [
+        (position, entry)
+        for position, entry in items
+        if isinstance(entry, Message)
+        and address in entry.addresses
+        and not positions.is_after(position, last)
+    ]
