@@ -30,7 +30,7 @@ class _Wanted(fields.Field[int]):
     """``first``, ``all`` or a number of acknowledgements."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        if value in _WANTED and isinstance(value, str):
+        if isinstance(value, str) and value in _WANTED:
             return _WANTED[value]
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_WANTED:
             raise ValidationError(f"first, all, or a number from 1 to {MAX_WANTED}.")

@@ -69,7 +69,7 @@ class RestApi:
             aiohttp_request.headers,
             StreamedBody(aiohttp_request, self._arriving),
             remote=aiohttp_request.remote,
-            caller=cast("Caller | None", aiohttp_request.protocol),
+            caller=_caller_of(aiohttp_request),
         )
         response = web.Response(body=content, status=status, headers=headers)
         if not aiohttp_request.content.is_eof():
@@ -119,6 +119,12 @@ class RestApi:
         span = tracer.begin(request.method, request.trace)
         request.trace = span.trace
         return span
+
+
+def _caller_of(aiohttp_request: web.Request) -> Caller | None:
+    """Return the connection of a request; None on aiohttp's own server, which does not report the end of one."""
+    protocol = aiohttp_request.protocol
+    return cast(Caller, protocol) if hasattr(protocol, "on_close") else None
 
 
 def _error_response(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import hdrs
 from marshmallow import Schema, ValidationError
+from marshmallow.exceptions import SCHEMA
 
 from gateway.domain.acks import AckTerms
 from gateway.domain.names import MAIN_NAMESPACE, MAX_EVENT_CHARACTERS, MAX_ROOM_CHARACTERS, RESERVED_EVENTS
@@ -371,5 +372,8 @@ def _flatten(messages: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, li
         path = f"{prefix}{str(name)[:_MAX_FIELD_NAME_CHARACTERS]}"
         if isinstance(value, Mapping):
             yield from _flatten(value, path + ".")
+        elif name == SCHEMA and prefix:
+            # What is wrong with the value itself, as one that is no object.
+            yield prefix[:-1], [str(sentence) for sentence in value]
         else:
             yield path, [str(sentence) for sentence in value]

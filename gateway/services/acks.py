@@ -104,7 +104,8 @@ class AckWaits:
             one_label((ACKED, GONE, SILENT)),
         )
         self._unheard = metrics.counter(
-            "ack_replicas_unheard", "Replicas with recipients that reported nothing until a wait ended."
+            "ack_replicas_unheard",
+            "Replicas with recipients that reported nothing until a wait ended incomplete.",
         )
 
     @property
@@ -140,7 +141,7 @@ class AckWaits:
         for outcome, number in ((ACKED, result.acked), (GONE, result.gone), (SILENT, result.silent)):
             if number:
                 self._outcomes.count((outcome,), number)
-        if result.unheard:
+        if result.unheard and not result.is_complete:
             self._unheard.count((), len(result.unheard))
 
     def end_all(self) -> None:

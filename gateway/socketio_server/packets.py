@@ -108,14 +108,14 @@ def ack_address(text: str) -> tuple[str, int] | None:
     """Return the namespace and the id of an acknowledgement without attachments; None for every other message."""
     if not text.startswith(_ACK):
         return None
-    namespace, head = "/", text[1 : text.find("[")]
-    if head.startswith("/"):
-        namespace, comma, head = head.partition(",")
-        if not comma or "?" in namespace:
-            return None
-    if not (head.isascii() and head.isdecimal()) or len(head) > _MAX_ACK_DIGITS:
+    namespace, at = "/", 1
+    if text.startswith("/", 1):
+        comma = text.find(",")
+        namespace, at = text[1:comma], comma + 1
+    digits = text[at : text.find("[", at)]
+    if not at or not (digits.isascii() and digits.isdecimal()) or len(digits) > _MAX_ACK_DIGITS:
         return None
-    return namespace, int(head)
+    return (namespace, int(digits)) if text.startswith("[", at + len(digits)) else None
 
 
 def decode_ack(text: str) -> AckPacket | None:
@@ -126,7 +126,8 @@ def decode_ack(text: str) -> AckPacket | None:
     address = ack_address(text)
     if address is None:
         return None
-    arguments = text[text.index("[") :]
+    start = text.index(",") if text.startswith("/", 1) else 0
+    arguments = text[text.index("[", start) :]
     try:
         values = decode_strictly(arguments.encode())
     except (ValueError, RecursionError):

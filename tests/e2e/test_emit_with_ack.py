@@ -232,27 +232,25 @@ def test_repeat_is_answered_while_the_first_request_waits(
     assert first.result().body["acks"][0]["data"] == "now"
 
 
-def test_caller_that_hangs_up_ends_the_wait(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
+@pytest.mark.parametrize("more", [{}, {"Connection": "close"}], ids=["fast path", "aiohttp"])
+def test_caller_that_hangs_up_ends_the_wait(
+    gateway: GatewayProcess, node: NodeClients, user: str, more: dict[str, str]
+) -> None:
     opened(node, gateway, user)
     body = json.dumps({"event": "ask", "ack": {"want": "first", "timeout_seconds": 25}}).encode()
     target = f"/emit/user/{user}"
-    headers = gateway.backend.sign("POST", target, body) | {
-        "Host": "gateway",
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     address = urlsplit(gateway.url)
 
     for _ in range(3):
+        headers = gateway.backend.sign("POST", target, body) | more
+        headers |= {"Host": "gateway", "Content-Type": "application/json", "Content-Length": str(len(body))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         with socket.create_connection((address.hostname, address.port)) as connection:
             connection.sendall(f"POST {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
             wait_until(lambda: waits(gateway) == 1, "the request waits")
         started = time.monotonic()
         wait_until(lambda: waits(gateway) == 0, "the wait has ended")
         assert time.monotonic() - started < 10
-        headers |= gateway.backend.sign("POST", target, body)
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 def test_other_requests_are_answered_while_one_waits(

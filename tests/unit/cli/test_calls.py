@@ -153,6 +153,24 @@ def test_data_is_sent_verbatim(recorder: Recorder) -> None:
     assert data.encode() in recorder.requests[0][3]
 
 
+@pytest.mark.parametrize(
+    ("options", "ack"),
+    [
+        (("--ack", "first"), {"want": "first"}),
+        (("--ack", "all", "--timeout", "0.5"), {"want": "all", "timeout_seconds": 0.5}),
+        (("--ack", "3", "--timeout", "25"), {"want": 3, "timeout_seconds": 25.0}),
+    ],
+)
+@pytest.mark.parametrize("target", [("user", "alice"), ("users", "alice,bob"), ("room", "org:7")])
+def test_acknowledgements_are_requested(
+    recorder: Recorder, target: tuple[str, str], options: tuple[str, ...], ack: dict[str, Any]
+) -> None:
+    answer = run("emit", *target, "e", *options, "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    assert answer.returncode == 0
+    assert json.loads(recorder.requests[0][3])["ack"] == ack
+
+
 def test_idempotency_key_is_sent_and_signed(recorder: Recorder) -> None:
     run("emit", "user", "alice", "e", "--idempotency-key", "order 7", "--url", recorder.url, INGEST_KEYS=KEYS)
 
@@ -223,6 +241,11 @@ def test_unreachable_gateway_ends_with_status_3() -> None:
         (("presence", ".."), {}, "the user id '..' is invalid: a user id is neither '.' nor '..'"),
         (("emit", "user", "a", "e", "--idempotency-key", "ü"), {}, "an idempotency key is 1 to 255 printable ASCII"),
         (("emit", "user", "a"), {}, "Missing argument 'EVENT'"),
+        (("emit", "user", "a", "e", "--ack", "any"), {}, "--ack is first, all or a number"),
+        (("emit", "user", "a", "e", "--ack", "-1"), {}, "--ack is first, all or a number"),
+        (("emit", "user", "a", "e", "--timeout", "3"), {}, "--timeout is for --ack"),
+        (("emit", "user", "a", "e", "--ack", "all", "--timeout", "26"), {}, "26.0 is not in the range 0.1<=x<=25"),
+        (("emit", "broadcast", "e", "--ack", "all"), {}, "No such option '--ack'"),
         (("presence", "a", "--url", "gateway:80"), {}, "the URL 'gateway:80' is not a URL that begins with"),
         (("presence", "a", "--url", "http://x/ü"), {}, "contains characters that must be percent-encoded"),
         (("presence", "a"), {"KEY": "mine"}, "GATEWAY_KEY and GATEWAY_SECRET belong together: set both or none"),

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.acks import AckTerms
+from gateway.domain.messages import Message
 from tests.unit.ingest_api.harness import RestApiServer
 
 VALID = {"event": "e", "data": {}}
@@ -133,6 +135,32 @@ async def test_first_unknown_member_of_a_large_body_is_named(server: RestApiServ
         ({"volatile": 1}, {"volatile"}),
         ({"volatile": "true"}, {"volatile"}),
         ({"volatile": None}, {"volatile"}),
+        ({"ack": True}, {"ack"}),
+        ({"ack": "first"}, {"ack"}),
+        ({"ack": None}, {"ack"}),
+        ({"ack": []}, {"ack"}),
+        ({"ack": {}}, {"ack.want"}),
+        ({"ack": {"want": 0}}, {"ack.want"}),
+        ({"ack": {"want": -1}}, {"ack.want"}),
+        ({"ack": {"want": 1.0}}, {"ack.want"}),
+        ({"ack": {"want": True}}, {"ack.want"}),
+        ({"ack": {"want": None}}, {"ack.want"}),
+        ({"ack": {"want": "any"}}, {"ack.want"}),
+        ({"ack": {"want": "1"}}, {"ack.want"}),
+        ({"ack": {"want": []}}, {"ack.want"}),
+        ({"ack": {"want": {}}}, {"ack.want"}),
+        ({"ack": {"want": 1_000_001}}, {"ack.want"}),
+        ({"ack": {"want": 10**30}}, {"ack.want"}),
+        ({"ack": {"want": "all", "timeout_seconds": 0.09}}, {"ack.timeout_seconds"}),
+        ({"ack": {"want": "all", "timeout_seconds": 25.1}}, {"ack.timeout_seconds"}),
+        ({"ack": {"want": "all", "timeout_seconds": 10**400}}, {"ack.timeout_seconds"}),
+        ({"ack": {"want": "all", "timeout_seconds": "5"}}, {"ack.timeout_seconds"}),
+        ({"ack": {"want": "all", "timeout_seconds": True}}, {"ack.timeout_seconds"}),
+        ({"ack": {"want": "all", "timeout_seconds": None}}, {"ack.timeout_seconds"}),
+        ({"ack": {"want": "all", "x": 1}}, {"ack.x"}),
+        ({"ack": {"want": "all", "x": "x" * 2000}}, {"ack.want"}),
+        ({"ack": {"want": "all"}, "volatile": True}, {"ack"}),
+        ({"ack": {"want": "none"}, "data": "x" * 20_000}, {"ack.want"}),
         ({"timestamp": "true"}, {"timestamp"}),
         ({"timestamp": True, "data": []}, {"timestamp"}),
         ({"timestamp": True, "data": None}, {"timestamp"}),
@@ -312,3 +340,27 @@ async def test_body_with_content_encoding_is_rejected(server: RestApiServer, enc
     response = await server.post("/emit/user/42", VALID, extra_headers=[("Content-Encoding", encoding)])
 
     assert response.problem == (415, "unsupported_encoding")
+
+
+async def test_broadcast_takes_no_acknowledgements(server: RestApiServer) -> None:
+    response = await server.post("/broadcast", VALID | {"ack": {"want": "first"}})
+
+    assert response.problem == (422, "invalid_body")
+    assert response.json["errors"] == {"ack": ["Unknown field."]}
+
+
+@pytest.mark.parametrize("data", ["small", "x" * 20_000])
+@pytest.mark.parametrize("want", ["first", "all", 1, 1_000_000])
+@pytest.mark.parametrize("seconds", [0.1, 1, 25])
+async def test_terms_of_acknowledgements_are_read_from_small_and_large_bodies(
+    server: RestApiServer, data: str, want: str | int, seconds: float
+) -> None:
+    body = {"event": "e", "data": data, "ack": {"want": want, "timeout_seconds": seconds}}
+
+    response = await server.post("/emit/user/42", body)
+
+    assert (response.status, response.json["complete"], response.json["asked"]) == (200, False, 0)
+    [message] = server.published
+    assert isinstance(message, Message)
+    assert message.ack == AckTerms(want if isinstance(want, int) else {"first": 1, "all": 0}[want], seconds)
+    assert message.reply_to == "replica-1"

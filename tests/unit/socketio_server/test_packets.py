@@ -45,6 +45,44 @@ def test_arguments_are_sent_byte_for_byte_as_they_were_received() -> None:
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
+def test_message_that_asks_for_an_acknowledgement_has_its_id(namespace: str) -> None:
+    read = decoded(packets.encode_message(Message("id", namespace, (), "ask", ("1",)), None, ack_id=2**48))
+
+    assert (read.packet_type, read.namespace or "/", read.id) == (packet.EVENT, namespace, 2**48)
+    assert read.data == ["ask", 1]
+
+
+@given(
+    namespace=st.sampled_from([*NAMESPACES, "/a[b"]),
+    ack_id=st.integers(0, 2**49),
+    values=st.lists(JSON, max_size=4),
+)
+def test_acknowledgement_is_decoded_as_python_socketio_encodes_it(
+    namespace: str, ack_id: int, values: list[object]
+) -> None:
+    sent = packet.Packet(packet.ACK, namespace=namespace, id=ack_id, data=values)
+
+    text = sent.encode()
+    read = packets.decode_ack(text)
+
+    assert packets.ack_address(text) == (namespace, ack_id)
+    assert read is not None
+    assert (read.namespace, read.ack_id, json.loads(read.arguments), read.number) == (
+        namespace,
+        ack_id,
+        json.loads(json.dumps(values)),
+        len(values),
+    )
+
+
+@given(text=st.text('3456[],/{}"1a0 ', max_size=12))
+def test_arbitrary_text_is_an_acknowledgement_or_none(text: str) -> None:
+    read = packets.decode_ack(text)
+
+    assert read is None or packets.ack_address(text) == (read.namespace, read.ack_id)
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
 @pytest.mark.parametrize(
     ("encode", "kind", "data"),
     [
