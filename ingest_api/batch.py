@@ -35,6 +35,7 @@ from ingest_api.push import (
     MAX_FIELD_ERRORS,
     SPACE,
     Push,
+    attach_buffers,
     check_media_type,
     check_push,
     load,
@@ -103,6 +104,8 @@ def read_batch(
                 push = yield from _read_message(schema, text.encode(), now)
             if event_schemas is not None:
                 check_push(event_schemas, push)
+            if push.binary:
+                push = yield from attach_buffers(push)
             pushes.append(push)
         except Problem as problem:
             errors |= _errors_of(problem, number)
@@ -208,6 +211,8 @@ def _messages(authenticated: AuthenticatedRequest, pushes: Collection[Push]) -> 
             push.volatile,
             trace,
             push.all_of,
+            "",
+            push.attachments,
         )
         for number, push in enumerate(pushes)
     ]

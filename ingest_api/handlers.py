@@ -23,6 +23,7 @@ from ingest_api.large_body import LARGE_BYTES, in_slices
 from ingest_api.push import (
     Disconnect,
     Push,
+    attach_buffers,
     check_media_type,
     check_push,
     read_disconnect,
@@ -147,6 +148,9 @@ class Handlers:
         event_schemas = self._event_schemas()
         if event_schemas is not None:
             check_push(event_schemas, push)
+        if push.binary:
+            async with self._large_body:
+                push = await in_slices(attach_buffers(push))
         return push
 
     async def _publish(
@@ -172,6 +176,8 @@ class Handlers:
             push.volatile,
             authenticated.request.trace,
             push.all_of,
+            "",
+            push.attachments,
         )
         request = authenticated.request
         append = partial(self._append, authenticated, with_counts=bool(users))

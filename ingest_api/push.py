@@ -17,6 +17,7 @@ from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 
 from gateway.domain.acks import AckTerms
+from gateway.domain.attachments import attach
 from gateway.domain.names import MAIN_NAMESPACE, MAX_EVENT_CHARACTERS, MAX_ROOM_CHARACTERS, RESERVED_EVENTS
 from gateway.domain.times import iso_timestamp
 from ingest_api import json_body
@@ -94,12 +95,12 @@ def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
 
 
 class Push(NamedTuple):
-    """An event to push. ``arguments`` are JSON texts. ``room``, ``rooms`` and ``users`` are as in the body.
+    """An event to push. ``arguments`` are JSON texts. ``room``, ``rooms``, ``users`` and ``binary`` are as in the body.
 
     ``rooms`` of a message of a batch are all that it is addressed to; none: everyone.
 
     ``has_args`` is whether the arguments are the elements of ``args``, and not the one in ``data``. ``value_count`` is
-    how many values a large body holds at most.
+    how many values a large body holds at most. ``attachments`` is empty until ``attach_buffers``.
     """
 
     event: str
@@ -114,6 +115,8 @@ class Push(NamedTuple):
     all_of: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     ack: AckTerms | None = None
+    binary: tuple[str, ...] = ()
+    attachments: tuple[str, ...] = ()
 
 
 class Disconnect(NamedTuple):
@@ -211,6 +214,7 @@ def _push_of(parsed: ParsedBody, loaded: Mapping[str, Any], arguments: tuple[str
         all_of=tuple(loaded["all_"]),
         users=tuple(loaded.get("users", ())),
         ack=loaded.get("ack"),
+        binary=tuple(loaded["binary"]),
     )
 
 
@@ -230,6 +234,19 @@ def check_push(schemas: EventSchemas, push: Push) -> None:
         found = islice(problems.items(), MAX_FIELD_ERRORS)
         errors = {_argument_path(path, has_args=push.has_args): [sentence] for path, sentence in found}
         raise Problem("invalid_body", f"the event catalogue rejects {', '.join(errors)}", errors=errors)
+
+
+def attach_buffers(push: Push) -> Steps[Push]:
+    """Return the push with its buffers as attachments, and placeholders for them in its arguments, in slices.
+
+    Raises:
+        Problem: A pointer leads to no base64 string, or an argument holds what clients take for a placeholder.
+    """
+    attached = yield from attach(push.arguments, push.binary, has_args=push.has_args)
+    if attached.problems:
+        errors = {path: [sentence] for path, sentence in attached.problems.items()}
+        raise Problem("invalid_body", f"the body breaks the rules: {', '.join(errors)}", errors=errors)
+    return push._replace(arguments=attached.arguments, attachments=attached.attachments)
 
 
 def _argument_path(path: str, *, has_args: bool) -> str:

@@ -18,6 +18,7 @@ from marshmallow import (
     validates_schema,
 )
 
+from gateway.domain.attachments import MAX_ATTACHMENTS, MAX_POINTER_CHARACTERS, POINTER, is_pointer
 from gateway.domain.errors import InvalidName
 from gateway.domain.names import (
     MAX_EVENT_CHARACTERS,
@@ -35,6 +36,7 @@ MAX_ROOMS: Final = 100
 MAX_USERS: Final = 100
 MAX_EXCEPT: Final = 100
 MAX_ALL: Final = 8
+MAX_BINARY: Final = MAX_ATTACHMENTS
 MAX_DEAD_LETTER_IDS: Final = 100
 
 # The rules of gateway.domain.names as JSON Schema.
@@ -118,6 +120,11 @@ def room_name(**metadata: Any) -> fields.String:
 def user_name(**metadata: Any) -> fields.String:
     """Return the field of the id of a user."""
     return fields.String(validate=_rule(check_user), metadata=USER_RULES | metadata)
+
+
+def _check_pointer(value: str) -> None:
+    if not is_pointer(value):
+        raise ValidationError("Not a JSON pointer that begins with /data or with /args/ and an index.")
 
 
 class _Addressed(Schema):
@@ -230,6 +237,19 @@ class EmitSchema(_Addressed):
     def _can_be_acknowledged(self, data: dict[str, Any], **_: Any) -> None:
         if "ack" in data and data["volatile"]:
             raise ValidationError("A volatile event is not acknowledged; send ack or volatile.", "ack")
+
+    binary = ShortList(
+        fields.String(
+            validate=_check_pointer, metadata={"pattern": POINTER, "maxLength": MAX_POINTER_CHARACTERS}
+        ),
+        max_items=MAX_BINARY,
+        load_default=(),
+        metadata={
+            "description": "JSON pointers to base64 strings in `data` or `args` that clients get as buffers.",
+            "default": [],
+            "examples": [["/data/image"]],
+        },
+    )
 
     @validates_schema
     def _has_one_payload(self, data: dict[str, Any], **_: Any) -> None:

@@ -43,6 +43,12 @@ _OPTIONS: Final = (
     click.option("--volatile", is_flag=True, help="Skip clients that are not ready to receive it."),
     click.option("--timestamp", is_flag=True, help="Let the gateway add the time to DATA as `timestamp`."),
     click.option(
+        "--binary",
+        multiple=True,
+        metavar="POINTER",
+        help="A JSON pointer such as /data/image to a base64 string that clients get as bytes. Repeatable.",
+    ),
+    click.option(
         "--idempotency-key",
         metavar="TEXT",
         help="Repeated requests with the same TEXT deliver the event once.",
@@ -175,6 +181,7 @@ def _emit(
     all_rooms: tuple[str, ...],
     volatile: bool,
     timestamp: bool,
+    binary: tuple[str, ...],
     idempotency_key: str | None,
     url: str | None,
     ack: str | None = None,
@@ -193,6 +200,8 @@ def _emit(
         fields["ack"] = _ack(ack, timeout_seconds)
     elif timeout_seconds is not None:
         raise UsageError("--timeout is for --ack")
+    if binary:
+        fields["binary"] = list(binary)
     fields |= {name: True for name, on in (("volatile", volatile), ("timestamp", timestamp)) if on}
     wait_seconds = 0.0 if ack is None else timeout_seconds or DEFAULT_ACK_SECONDS
     send_request(endpoint, "POST", path, _body(fields, data), idempotency_key, wait_seconds=wait_seconds)

@@ -1,6 +1,7 @@
 """Values and rules of the gateway: standard library only, no event loop, no I/O.
 
 acks             AckTerms, AckReport, AckResult: acknowledgements that backends request of clients
+attachments      attach: base64 strings in JSON that become attachments, and the pointers that name them
 bounded_body     the body of a request, up to a limit, and the limit of all bodies that arrive at once
 clocks           Clock, Timer, Schedule: the clocks of the process and its scheduled calls
 dedup            DedupKey: the one-time use of a signed request

@@ -46,6 +46,10 @@ class Frames(Protocol):
     def record_bytes(self) -> int:
         """The length of ``record``."""
 
+    @property
+    def as_text(self) -> Frames:
+        """The same for a WebSocket whose client takes no binary frames: buffers are base64 in text frames."""
+
 
 class Socket(Protocol):
     """Takes encoded frames; the asyncio transport of a WebSocket is one."""

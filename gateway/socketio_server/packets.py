@@ -6,29 +6,32 @@ A packet is its type, the namespace and a comma unless it is ``/``, an acknowled
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from gateway import interfaces
 from gateway.domain.messages import Message
 from gateway.domain.positions import Position
 from gateway.domain.strict_json import decode_strictly
 from gateway.services.client_events.rules import MAX_DEPTH
-from gateway.transport.packets import Frames, message
+from gateway.transport.packets import Frames, FrameSequence, message
 
 _CONNECT: Final = "0"
 _DISCONNECT: Final = "1"
 _EVENT: Final = "2"
 _ACK: Final = "3"
 _CONNECT_ERROR: Final = "4"
+_BINARY_EVENT: Final = "5"
 _KINDS: Final = {
     _CONNECT: "connect",
     _DISCONNECT: "disconnect",
     _EVENT: "event",
     _ACK: "ack",
     _CONNECT_ERROR: "connect_error",
-    "5": "binary_event",
+    _BINARY_EVENT: "binary_event",
     "6": "binary_ack",
 }
 _ATTACHMENT: Final = "attachment"
@@ -135,19 +138,25 @@ def decode_ack(text: str) -> AckPacket | None:
     return AckPacket(*address, arguments, len(values)) if isinstance(values, list) else None
 
 
-def encode_message(pushed: Message, position: Position | None, *, ack_id: int | None = None) -> Frames:
+def encode_message(
+    pushed: Message, position: Position | None, *, ack_id: int | None = None
+) -> interfaces.Frames:
     """Encode a message, with its position as the last argument unless that is None.
 
     ``ack_id`` asks the client for an acknowledgement with this id.
 
     The other arguments are JSON already and are sent as they were received (docs/explanation/architecture.md,
-    invariant 2).
+    invariant 2). Attachments follow their packet, each as a binary message.
     """
     values = [_json(pushed.event), *pushed.arguments]
     if position is not None:
         values.append(_json(position))
     requested = "" if ack_id is None else ack_id
-    return message(f"{_EVENT}{_prefix(pushed.namespace)}{requested}[{','.join(values)}]")
+    text = f"{_prefix(pushed.namespace)}{requested}[{','.join(values)}]"
+    if not pushed.attachments:
+        return message(_EVENT + text)
+    attached = [Frames(b64decode(each)) for each in pushed.attachments]
+    return FrameSequence([message(f"{_BINARY_EVENT}{len(attached)}-{text}"), *attached])
 
 
 def event(

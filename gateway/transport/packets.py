@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import orjson
@@ -100,6 +100,11 @@ class Frames:
         size = len(self.frame) - self._payload_at
         return 1 + (size + 2) // 3 * 4 if self._opcode == _BINARY_OPCODE else size
 
+    @property
+    def as_text(self) -> Frames:
+        """The packet in a text frame, for a WebSocket whose client takes no binary ones (``b64`` in its query)."""
+        return Frames(self.record.decode()) if self._opcode == _BINARY_OPCODE else self
+
     def _compress(self) -> bytes:
         size = len(self.frame) - self._payload_at
         if size > MAX_COMPRESSED_BYTES:
@@ -108,6 +113,48 @@ class Frames:
         if len(payload) >= size:
             return self.frame
         return frame_header(self._opcode | _COMPRESSED_FLAG, len(payload)) + payload
+
+
+class FrameSequence:
+    """Packets that follow each other without another between them: one with its attachments, encoded once.
+
+    Satisfies ``interfaces.Frames``. A transport that takes them takes all of them.
+    """
+
+    __slots__ = ("_as_text", "_compressed", "_packets", "_record", "frame", "record_bytes")
+
+    def __init__(self, packets: Sequence[Frames]) -> None:
+        self._packets = tuple(packets)
+        self._as_text: FrameSequence | None = None
+        self._compressed: bytes | None = None
+        self._record: bytes | None = None
+        self.frame = b"".join([packet.frame for packet in packets])
+        """The WebSocket frames, to be written in one step."""
+        self.record_bytes = sum([packet.record_bytes for packet in packets]) + len(packets) - 1
+
+    @property
+    def compressed(self) -> bytes:
+        """The WebSocket frames, each compressed if that makes it smaller; ``frame`` if they are too large together."""
+        if self._compressed is None:
+            is_large = len(self.frame) > MAX_COMPRESSED_BYTES
+            self._compressed = (
+                self.frame if is_large else b"".join([packet.compressed for packet in self._packets])
+            )
+        return self._compressed
+
+    @property
+    def record(self) -> bytes:
+        """The packets as records of a polling payload."""
+        if self._record is None:
+            self._record = encode_payload(self._packets)
+        return self._record
+
+    @property
+    def as_text(self) -> FrameSequence:
+        """The packets in text frames (``Frames.as_text``)."""
+        if self._as_text is None:
+            self._as_text = FrameSequence([packet.as_text for packet in self._packets])
+        return self._as_text
 
 
 def open_packet(

@@ -135,12 +135,12 @@ class EngineSession:
 
     @property
     def socket(self) -> Socket | None:
-        """The socket that frames may be written to directly: that of an open WebSocket without compression.
+        """The socket that frames may be written to directly: that of an open WebSocket that takes plain frames.
 
         It stays valid until ``SessionObserver.session_closed`` is called.
         """
         writer = self._writer
-        if writer is None or self.phase is not Phase.OPEN or writer.deflates_from_bytes is not None:
+        if writer is None or self.phase is not Phase.OPEN or not writer.takes_plain_frames:
             return None
         return writer.socket
 
@@ -189,9 +189,7 @@ class EngineSession:
         return self._send_buffer.is_drained if self._writer is None else not self._writer.is_congested
 
     def _write(self, writer: FrameWriter, frames: Frames, volatile: bool) -> bool:
-        frame = frames.frame
-        if writer.deflates_from_bytes is not None and len(frame) >= writer.deflates_from_bytes:
-            frame = frames.compressed
+        frame = writer.frame_of(frames)
         waiting = writer.bytes_waiting()
         if waiting and volatile:
             self._observer.volatile_skipped("bytes_waiting")
@@ -328,7 +326,7 @@ class EngineSession:
             return False
         self._candidate, self._writer = None, writer
         for frames in self._send_buffer.take():
-            writer.write(frames.frame)
+            writer.write(writer.frame_of(frames, may_compress=False))
         self._wake()
         if self.phase is Phase.CLOSING:
             writer.close(self._close_code)

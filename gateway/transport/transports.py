@@ -13,13 +13,17 @@ class FrameWriter(Protocol):
     """An open WebSocket. After its connection is closed, every call is accepted and does nothing."""
 
     @property
-    def deflates_from_bytes(self) -> int | None:
-        """Frames of this size and above are sent compressed; None if no compression was negotiated."""
+    def takes_plain_frames(self) -> bool:
+        """Whether every message is sent as its ``Frames.frame``: no compression was negotiated, and no base64."""
         ...
 
     @property
     def socket(self) -> Socket:
-        """The socket that frames are written to. The hub writes to it directly while the connection is open."""
+        """The socket that frames are written to. The hub writes to it directly if it takes plain frames."""
+        ...
+
+    def frame_of(self, frames: Frames, /, *, may_compress: bool = True) -> bytes:
+        """Return the bytes to ``write`` for a message, as the client negotiated them."""
         ...
 
     def write(self, frame: bytes, /) -> object: ...

@@ -119,6 +119,7 @@ class WebSocketTransport:
             self._schedule,
             gathered=self._gathered,
             deflates_from_bytes=self._deflates_from_bytes if deflated else None,
+            takes_binary=not request.query.get("b64"),
         )
         connection = WebSocketConnection(self, writer, deflated=deflated)
         handler.detach(connection)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final, Protocol
 
 from gateway.hub import GatheredFrames
-from gateway.interfaces import Schedule, Timer
+from gateway.interfaces import Frames, Schedule, Timer
 from gateway.transport import packets
 from gateway.transport.connection_totals import reset
 
@@ -31,14 +31,16 @@ class WebSocketWriter:
 
     __slots__ = (
         "_close_deadline",
+        "_deflates_from_bytes",
         "_gathered",
         "_has_ended",
         "_is_closed",
         "_schedule",
-        "deflates_from_bytes",
+        "_takes_binary",
         "is_congested",
         "owner",
         "socket",
+        "takes_plain_frames",
     )
 
     def __init__(
@@ -48,9 +50,16 @@ class WebSocketWriter:
         *,
         gathered: GatheredFrames,
         deflates_from_bytes: int | None = None,
+        takes_binary: bool = True,
     ) -> None:
-        """``gathered`` are the frames that the hub has gathered for this socket and others."""
-        self.deflates_from_bytes = deflates_from_bytes
+        """``gathered`` are the frames that the hub has gathered for this socket and others.
+
+        ``deflates_from_bytes``: frames of this size and above are sent compressed; None if no compression was
+        negotiated. ``takes_binary`` is False for a client that asked for base64 in text frames.
+        """
+        self._deflates_from_bytes = deflates_from_bytes
+        self._takes_binary = takes_binary
+        self.takes_plain_frames = deflates_from_bytes is None and takes_binary
         self.socket = transport
         self.owner: WriterOwner | None = None
         self._schedule = schedule
@@ -61,6 +70,15 @@ class WebSocketWriter:
         self._is_closed = False
         self.is_congested = False
         """Set by the event loop (asyncio, "Streaming Protocols": pause_writing)."""
+
+    def frame_of(self, frames: Frames, /, *, may_compress: bool = True) -> bytes:
+        """Return the bytes to ``write`` for a message, as the client negotiated them."""
+        if not self._takes_binary:
+            frames = frames.as_text
+        least = self._deflates_from_bytes
+        if may_compress and least is not None and len(frames.frame) >= least:
+            return frames.compressed
+        return frames.frame
 
     def write(self, frame: bytes, /) -> None:
         """Send a whole frame, behind those that are gathered for the socket."""

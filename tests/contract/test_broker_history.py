@@ -398,3 +398,17 @@ async def read_pages(
         after, more = page.last_position, page.has_more
     assert after == await newest_position(broker)
     return found, gaps
+
+
+async def test_attachments_are_in_the_history_and_count_towards_the_size_of_a_page(
+    state: StateUnderTest,
+) -> None:
+    attachments = ("", "AAE=", "A" * 1000, "")
+    items = await append(state, *[message("a")._replace(attachments=attachments) for _ in range(3)])
+
+    page = await read(state.broker, START, at("a"))
+    small = await state.broker.history(START, (at("a"),), max_entries=100, max_bytes=1500)
+
+    assert list(page.entries) == items
+    assert list(small.entries) == items[: len(small.entries)]
+    assert (len(small.entries) < 3, small.has_more) == (True, True)

@@ -41,21 +41,31 @@ function watch(id, socket) {
       const acknowledge = args.pop();
       if (answers.has(id)) acknowledge(...answers.get(id));
       else callbacks.set(id, [...(callbacks.get(id) ?? []), acknowledge]);
-      report(id, "event", { event, args, asked: true });
+      report(id, "event", { event, args: args.map(plain), asked: true });
       return;
     }
     // With a pid the client takes a last string argument for the position, and passes it to the application as well.
     const offset = socket._pid && typeof args.at(-1) === "string" ? args.pop() : undefined;
-    report(id, "event", { event, args, offset });
+    report(id, "event", { event, args: args.map(plain), offset });
   });
 }
 
-// JSON has no bytes: {"$bytes": [1, 2]} stands for them.
+// JSON has no bytes: {"$bytes": [1, 2]} stands for them in commands, {"$base64": "AQI="} in reports.
 const revive = (value) => {
   if (value?.$bytes) return Buffer.from(value.$bytes);
   if (Array.isArray(value)) return value.map(revive);
   if (value?.constructor !== Object) return value;
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, revive(each)]));
+};
+
+const base64 = (value) =>
+  (ArrayBuffer.isView(value) ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : Buffer.from(value)).toString("base64");
+
+const plain = (value) => {
+  if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return { $base64: base64(value) };
+  if (Array.isArray(value)) return value.map(plain);
+  if (value?.constructor !== Object) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, plain(each)]));
 };
 
 const commands = {

@@ -51,6 +51,8 @@ FIELD: Final = "\x1e"
 ITEM: Final = "\x1f"
 MESSAGE_LETTER: Final = "M"
 """Stands behind the number of the format in the record of a message."""
+_EMPTY: Final = "="
+"""Stands for an attachment without a byte: an empty field has no attachment."""
 TAGGED_FORMAT: Final = 4
 """From this format on a frame names the generation of its log."""
 TILDE_FORMAT: Final = 3
@@ -145,7 +147,8 @@ def _message_fields(number: int, message: Message) -> list[str]:
     more: list[str] = []
     if number >= REPLY_FORMAT:
         terms = "" if message.ack is None else f"{message.ack.want} {message.ack.seconds!r}"
-        more = [ITEM.join(message.all_of), message.reply_to, ITEM.join(message.attachments), terms]
+        attachments = ITEM.join([each or _EMPTY for each in message.attachments])
+        more = [ITEM.join(message.all_of), message.reply_to, attachments, terms]
     elif message.all_of or message.reply_to or message.attachments:
         raise FormatTooOld
     return [
@@ -210,7 +213,7 @@ def _decode_message(fields: list[str]) -> Message:
         _trace(trace) if trace else None,
         _list(all_of),
         reply_to,
-        _list(attachments),
+        tuple(["" if each == _EMPTY else each for each in _list(attachments)]),
         _ack_terms(terms) if terms else None,
     )
 

@@ -96,6 +96,11 @@ KEYS = f"first:{SECRET},second:{OTHER}"
             {"users": ["a", "b", "c,d"], "event": "e", "data": 1, "all": ["x", "y"]},
         ),
         (
+            ("emit", "user", "alice", "e", '{"a":"AAE="}', "--binary", "/data/a"),
+            "/emit/user/alice",
+            {"event": "e", "data": {"a": "AAE="}, "binary": ["/data/a"]},
+        ),
+        (
             (
                 "emit",
                 "broadcast",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from socketio import packet
 
+from gateway.domain.attachments import placeholder
 from gateway.domain.messages import Message
-from gateway.domain.positions import START
+from gateway.domain.positions import START, Position
 from gateway.interfaces import Frames
 from gateway.socketio_server import packets
+from gateway.transport.packets import decode_payload
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -145,3 +148,24 @@ def test_position_is_the_last_argument_after_any_others() -> None:
 def test_kind_of_a_message_is_its_first_character(data: str | bytes, kind: str) -> None:
     assert packets.kind_of(data) == kind
     assert kind in packets.KINDS
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+@pytest.mark.parametrize("position", [None, START])
+def test_attachments_follow_their_message_and_its_position_is_last(
+    namespace: str, position: Position | None
+) -> None:
+    attachments = (b"\x00\xff", b"", b"x" * 1000)
+    arguments = ('{"b":{"_placeholder":true,"num":1}}', '[{"_placeholder":true,"num":0}]', placeholder(2))
+    message = Message(
+        "id", namespace, (), "files", arguments,
+        attachments=tuple([base64.b64encode(each).decode() for each in attachments]),
+    )  # fmt: skip
+
+    first, *others = [each.data for each in decode_payload(packets.encode_message(message, position).record)]
+
+    read = packet.Packet(encoded_packet=first)
+    assert [read.add_attachment(each) for each in others] == [False, False, True]
+    assert (read.packet_type, read.namespace or "/") == (packet.BINARY_EVENT, namespace)
+    last = [] if position is None else [position]
+    assert read.data == ["files", {"b": b""}, [b"\x00\xff"], b"x" * 1000, *last]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.interfaces import Frames
 from gateway.transport.session import EngineSession, Handshake
 
 HANDSHAKE = Handshake(authorization=None, query_token=None, address="192.0.2.1")
@@ -13,6 +14,7 @@ class RecordingWriter:
 
     def __init__(self) -> None:
         self.deflates_from_bytes: int | None = None
+        self.takes_binary = True
         self.frames: list[bytes] = []
         self.waiting = 0
         self.gathered = 0
@@ -21,8 +23,19 @@ class RecordingWriter:
         self.is_congested = False
 
     @property
+    def takes_plain_frames(self) -> bool:
+        return self.deflates_from_bytes is None and self.takes_binary
+
+    @property
     def socket(self) -> RecordingWriter:
         return self
+
+    def frame_of(self, frames: Frames, /, *, may_compress: bool = True) -> bytes:
+        if not self.takes_binary:
+            frames = frames.as_text
+        least = self.deflates_from_bytes
+        is_large = may_compress and least is not None and len(frames.frame) >= least
+        return frames.compressed if is_large else frames.frame
 
     def write(self, frame: bytes, /) -> None:
         self.frames += split_frames(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from gateway.transport import packets
 from gateway.transport.packets import (
     Frames,
+    FrameSequence,
     MalformedPacket,
     Packet,
     decode_base64,
@@ -221,3 +223,36 @@ def test_packets_before_a_malformed_one_are_decoded() -> None:
     assert next(payload) == Packet("4", "one")
     with pytest.raises(MalformedPacket):
         next(payload)
+
+
+PARTS: list[str | bytes] = ["451-[1]", b"\x00\x01", b"", b"x" * 200, os.urandom(3000)]
+
+
+def test_sequence_of_packets_has_the_frames_and_records_of_each_in_order() -> None:
+    sequence = FrameSequence([Frames(each) for each in PARTS])
+
+    assert sequence.frame == b"".join([Frames(each).frame for each in PARTS])
+    assert sequence.record == b"\x1e".join([Frames(each).record for each in PARTS])
+    assert sequence.record_bytes == len(sequence.record)
+    assert [each.data for each in packets.decode_payload(sequence.record)] == ["51-[1]", *PARTS[1:]]
+    assert sequence.record is sequence.record
+
+
+def test_sequence_for_a_client_without_binary_frames_has_base64_in_text_frames() -> None:
+    sequence = FrameSequence([Frames(each) for each in PARTS])
+    texts = [
+        "451-[1]",
+        *["b" + base64.b64encode(each).decode() for each in PARTS[1:] if isinstance(each, bytes)],
+    ]
+
+    assert sequence.as_text.frame == b"".join([Frames(each).frame for each in texts])
+    assert sequence.as_text is sequence.as_text
+
+
+def test_sequence_is_compressed_frame_by_frame_unless_it_is_too_large() -> None:
+    sequence = FrameSequence([Frames(each) for each in PARTS])
+    large = FrameSequence([Frames(bytes(packets.MAX_COMPRESSED_BYTES)), Frames(b"x")])
+
+    assert sequence.compressed == b"".join([Frames(each).compressed for each in PARTS])
+    assert len(sequence.compressed) < len(sequence.frame)
+    assert large.compressed is large.frame

@@ -695,3 +695,20 @@ def test_send_on_polling_returns_whether_the_message_was_accepted(observer: Reco
     assert session.bytes_waiting == message("x").record_bytes
     assert not session.send(message("x" * SEND_BUFFER_BYTES))
     assert observer.closed == ["slow_consumer"]
+
+
+def test_client_without_binary_frames_gets_base64_in_text_frames_live_and_after_an_upgrade(
+    observer: RecordingObserver,
+) -> None:
+    writer = RecordingWriter()
+    writer.takes_binary = False
+    session = polling_session(observer, send_buffer_bytes=1000)
+    session.send(Frames(b"\x00"))
+    session.start_upgrade(writer)
+    session.upgrade(writer)
+    session.send(Frames(b"\x01"))
+    session.batch(message("text"), Frames(b"\x02"))
+
+    assert session.socket is None
+    texts = ["bAA==", "bAQ==", "4text", "bAg=="]
+    assert writer.frames == [Frames(each).frame for each in texts]
