@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from benchmarks import (
+    batches,
     broadcast_latency,
     client_events,
     compression,
@@ -88,8 +89,8 @@ def _run(part: str, rounds: int) -> Any:
             return resumption.measure(_report)
         case "stall":
             return stalled_client.measure(_report)
-        case "events":
-            return client_events.measure(rounds, _report)
+        case "events" | "batch":
+            return (batches if part == "batch" else client_events).measure(rounds, _report)
         case "notify":
             return notifications.measure(_report)
         case "latency":
@@ -108,6 +109,8 @@ def _tables(part: str, found: Any) -> list[tables.Table]:
             return [tables.comparison(found)]
         case "events":
             return [tables.comparison(found, client_events.ROWS)]
+        case "batch":
+            return [tables.comparison(found, batches.ROWS)]
         case "notify":
             return [tables.kinds(found.delivered), tables.kinds(found.connections)]
         case "scale":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import Any, Final
 
-from benchmarks import client_events, notifications, tables
+from benchmarks import batches, client_events, notifications, tables
 from benchmarks.comparison import Comparison, Figures
 from benchmarks.machine import ROOT
 from benchmarks.plot import bars
@@ -129,6 +129,23 @@ process can send over the loopback of this machine.
 """
 
 
+def _batch(found: Comparison) -> str:
+    return f"""\
+## Many messages in one request
+
+{tables.markdown(tables.comparison(found, batches.ROWS))}
+
+{_rounds(found)} The first lines are messages to single users out of 1 000: 100 in each request for the gateway
+(`POST /batch`, 16 connections), one in each for the peer, which has no such call (32 connections). The last lines are
+messages to 100 users (`POST /emit/users`); the peer gets a list of rooms. The gateway verifies and checks the
+same as for single pushes, and keeps every message for recovery.
+
+The load uses this share of its core:
+
+{tables.markdown(tables.load(found, batches.LOAD))}
+"""
+
+
 def _scale(found: dict[int, Figures]) -> str:
     return f"""\
 ## Any number of connections
@@ -242,6 +259,7 @@ SECTIONS: Final[Mapping[str, Callable[[Any], str]]] = {
     "stall": _stall,
     "latency": _latency,
     "compression": _compression,
+    "batch": _batch,
     "events": _events,
     "notify": _notify,
 }

@@ -1,4 +1,4 @@
-// Node's Socket.IO as a push server: the two REST calls that are measured, a room for each user, and the handlers of
+// Node's Socket.IO as a push server: the three REST calls that are measured, a room for each user, and the handlers of
 // benchmarks/events.yaml. It checks nothing: no token, no signature, no schema. Usage: node socketio_peer.mjs PORT
 // The handler of "call" sends its request to WEBHOOK_URL, on the kept connections of Node's fetch.
 import { createServer } from "node:http";
@@ -9,9 +9,11 @@ const http = createServer((request, response) => {
   const chunks = [];
   request.on("data", (chunk) => chunks.push(chunk));
   request.on("end", () => {
-    const { event, data } = JSON.parse(Buffer.concat(chunks));
+    const { event, data, users } = JSON.parse(Buffer.concat(chunks));
     if (request.url.startsWith(USER)) {
       io.to(`user:${decodeURIComponent(request.url.slice(USER.length))}`).emit(event, data);
+    } else if (users) {
+      io.to(users.map((user) => `user:${user}`)).emit(event, data);
     } else {
       io.emit(event, data);
     }

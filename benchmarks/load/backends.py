@@ -18,21 +18,25 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Pushes:
-    """The pushes of one run. ``users`` empty: broadcasts; else to ``u<number>`` in turn."""
+    """The pushes of one run: ``count`` messages. ``users`` empty: broadcasts; else to ``u<number>`` in turn.
+
+    ``together``: how many messages one request has, as a batch. ``recipients``: how many users get each message.
+    """
 
     count: int
     size: int
     users: range
     key: tuple[str, str] | None
+    together: int = 1
+    recipients: int = 1
 
     def prepare(self, port: int) -> list[bytes]:
         """Encode whole requests, signed if there is a key: signing is not part of the measurement."""
         sign = Backend("", *self.key).sign if self.key is not None else None
         prepared = []
-        for index in range(self.count):
-            target = f"/emit/user/u{self.users[index % len(self.users)]}" if self.users else "/broadcast"
-            data = {"seq": FIRST + index, "pad": "x" * self.size}
-            body = json.dumps({"event": EVENT, "data": data}, separators=(",", ":")).encode()
+        for index in range(0, self.count, self.together):
+            target, content = self._request(index)
+            body = json.dumps(content, separators=(",", ":")).encode()
             headers = {
                 "Host": f"127.0.0.1:{port}",
                 "Content-Type": "application/json",
@@ -41,6 +45,27 @@ class Pushes:
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             prepared.append(f"POST {target} HTTP/1.1\r\n{lines}\r\n".encode() + body)
         return prepared
+
+    def _request(self, index: int) -> tuple[str, dict[str, object]]:
+        """Return target and body of the request that begins with a message."""
+        if self.together > 1:
+            messages = [
+                {"to": {"user": self._user(each)}, **self._message(each)}
+                for each in range(index, min(index + self.together, self.count))
+            ]
+            return "/batch", {"messages": messages}
+        if self.recipients > 1:
+            first = index * self.recipients
+            users = [self._user(first + each) for each in range(self.recipients)]
+            return "/emit/users", {"users": users, **self._message(index)}
+        target = f"/emit/user/{self._user(index)}" if self.users else "/broadcast"
+        return target, self._message(index)
+
+    def _user(self, index: int) -> str:
+        return f"u{self.users[index % len(self.users)]}"
+
+    def _message(self, index: int) -> dict[str, object]:
+        return {"event": EVENT, "data": {"seq": FIRST + index, "pad": "x" * self.size}}
 
 
 class Connection:
@@ -92,12 +117,14 @@ def publish(
     window: int,
     rate: float,
     pause_seconds: float,
+    together: int = 1,
 ) -> dict[str, object]:
     """Send the requests; return when each was answered and delivered, or nothing was received for three seconds.
 
     ``window``: how many may be undelivered, 0 for any number. ``rate``: requests each second, 0 for no limit.
     ``pause_seconds``: how long to sleep after reading all sockets, so that one read brings several
-    messages. While enough messages are undelivered, the server never waits for that.
+    messages. While enough messages are undelivered, the server never waits for that. ``together``: how many messages a
+    request has.
     """
     backends = [Connection(loop, port) for _ in range(connections)]
     sent = 0
@@ -111,8 +138,7 @@ def publish(
                 break
             if rate and now < began_at + sent / rate:
                 break
-            recorder.sent_at[sent] = time.monotonic()
-            recorder.outstanding += 1
+            recorder.begin(sent * together, together)
             backend.send(requests[sent])
             sent += 1
         answers = sum(backend.answers for backend in backends)

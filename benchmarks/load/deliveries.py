@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from typing import Final
 
@@ -33,6 +34,13 @@ class DeliveryRecorder:
         self.outstanding = 0
         self.stray = 0
         self.last_at = 0.0
+
+    def begin(self, first: int, number: int) -> None:
+        """Record that these messages, or as many of them as there are, are about to be sent."""
+        now, messages = time.monotonic(), range(first, min(first + number, len(self.sent_at)))
+        for index in messages:
+            self.sent_at[index] = now
+        self.outstanding += len(messages)
 
     def record(self, seq: int, now: float) -> None:
         """Record the delivery of message ``seq`` to one client at ``now`` (monotonic seconds)."""

@@ -158,6 +158,24 @@ class LoadGenerator:
         answer["missing"] = count - answer["deliveries"]
         return answer
 
+    def emit_batches(self, count: int, *, together: int, connections: int, size: int = 64) -> Answer:
+        """Push ``count`` messages to the users of the first worker in turn, ``together`` in each request."""
+        return self._emit_several(count, 1, together=together, connections=connections, size=size)
+
+    def emit_to_users(self, count: int, *, recipients: int, connections: int, size: int = 64) -> Answer:
+        """Push ``count`` messages, each to ``recipients`` users of the first worker."""
+        return self._emit_several(
+            count, recipients, recipients=recipients, connections=connections, size=size
+        )
+
+    def _emit_several(self, count: int, clients: int, **options: Any) -> Answer:
+        worker = self.workers[0]
+        worker.execute("expect", messages=count, clients=clients)
+        users = range(worker.first, worker.first + min(worker.clients, 1000))
+        answer = self._publish(worker, count, users=users, window=0, rate=0.0, pause=0.0, **options)
+        answer["missing"] = count * clients - answer["deliveries"]
+        return answer
+
     def join(self, per_room: int, *, at_once: int = 300) -> None:
         """Let each client of the first worker join a room, ``per_room`` clients in each."""
         answer = self.workers[0].execute("join", per_room=per_room, at_once=at_once)

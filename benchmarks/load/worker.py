@@ -87,9 +87,12 @@ class Worker:
         window: int,
         rate: float,
         pause: float,
+        together: int = 1,
+        recipients: int = 1,
     ) -> dict[str, Any]:
         """Push to users ``users[0]`` up to ``users[1]``, or broadcast; call ``expect`` before."""
-        requests = Pushes(count, size, range(*users), (key[0], key[1]) if key else None).prepare(port)
+        signing = (key[0], key[1]) if key else None
+        requests = Pushes(count, size, range(*users), signing, together, recipients).prepare(port)
         done = publish(
             self._loop,
             port,
@@ -99,6 +102,7 @@ class Worker:
             window=window,
             rate=rate,
             pause_seconds=pause,
+            together=together,
         )
         return done | self.count()
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import client_events, comparison, document, notifications, plot, servers, tables
+from benchmarks import batches, client_events, comparison, document, notifications, plot, servers, tables
 from benchmarks.comparison import ROWS, Comparison, Figures
 from benchmarks.load import frames
 from benchmarks.load.client_events import Emits
@@ -55,6 +55,20 @@ def test_load_generator_counts_every_broadcast_and_every_push(workers: int) -> N
     assert (large["deliveries"], large["missing"]) == (90, 0)
     assert (single["deliveries"], single["missing"], single["bad"]) == (40, 0, 0)
     assert 0 < single["latency"]["p50"] <= single["latency"]["p99"]
+
+
+@pytest.mark.parametrize("server", [servers.gateway, servers.node], ids=["gateway", "node"])
+def test_load_generator_counts_messages_to_users_and_those_of_batches(server: Callable[[], Server]) -> None:
+    with server() as running, LoadGenerator(running, cores()[1]) as load:
+        load.connect(30)
+        to_users = load.emit_to_users(20, recipients=10, connections=2)
+        batched = None
+        if running.ingest_key is not None:
+            batched = load.emit_batches(250, together=100, connections=2)
+
+    assert (to_users["deliveries"], to_users["missing"], to_users["bad"]) == (200, 0, 0)
+    if batched is not None:
+        assert (batched["deliveries"], batched["missing"], batched["bad"]) == (250, 0, 0)
 
 
 @pytest.mark.parametrize("scenario", [client_events.relay, client_events.acknowledge_and_call])
@@ -171,7 +185,18 @@ def whole_run() -> document.Run:
     kinds = {"memory": {"new": 1.0}}
     parts = dict.fromkeys(document.SECTIONS, kinds) | {"scale": {1_000: {"connect": 1.0}}}
     notify = notifications.Found(delivered=kinds, connections=kinds)
-    return run(**parts | {"compare": results(), "events": events(), "notify": notify})
+    return run(**parts | {"compare": results(), "batch": batch(), "events": events(), "notify": notify})
+
+
+def batch() -> Comparison:
+    found = results()
+    figures = dict.fromkeys(batches.ROWS, 9876.0)
+    return Comparison(
+        medians={"gateway": figures, "node": figures},
+        spread={name: dict.fromkeys(batches.ROWS, (1.0, 2.0)) for name in ("gateway", "node")},
+        load={name: dict.fromkeys(batches.LOAD, 0.2) for name in ("gateway", "node")},
+        rounds=found.rounds,
+    )
 
 
 def events(figure: float = 4321.0) -> Comparison:
