@@ -15,6 +15,7 @@
     idempotency   one request at a time for each idempotency key; answers that are stored for repeats
     query         reads the query of a request, and the cursors of pages (pure)
     revocation    the call that revokes a token, with its schemas
+    room_changes  the calls that have connections join and leave rooms, and disconnect those in a room
     webhooks      the calls about the queues and the dead letters of webhooks
     history       the calls that read and erase messages, and the schemas of their answers
     push          turns a body into a Push, a Disconnect or ids; has a fast path for common bodies

@@ -24,13 +24,11 @@ from ingest_api.interfaces import (
     Publisher,
     RateLimits,
     RequestMetrics,
-    TokenRevocations,
     Tracer,
     WebhookQueues,
 )
 from ingest_api.pipeline import RestApi
 from ingest_api.request import Group, Handler, Request, Response, Route
-from ingest_api.revocation import RevocationHandlers
 from ingest_api.routing import CatchAll, Routes
 from ingest_api.webhooks import WebhookHandlers
 
@@ -44,7 +42,6 @@ def create_rest_api(
     rates: RateLimits,
     queues: WebhookQueues,
     answers: AnswerStore,
-    revocations: TokenRevocations,
     ack_waits: AckWaits,
     keys: Callable[[str], IngestKey | None],
     clock: Clock,
@@ -91,8 +88,7 @@ def create_rest_api(
         event_schemas=event_schemas,
     )
     webhooks = WebhookHandlers(queues=queues, answers=answers, dedup=dedup, clock=clock)
-    revoking = RevocationHandlers(revocations=revocations, answers=answers, dedup=dedup)
-    own = (*_routes(authenticator, handlers, revoking), *_webhook_routes(authenticator, webhooks))
+    own = (*_routes(authenticator, handlers), *_webhook_routes(authenticator, webhooks))
     routes = Routes([*own, *(route for group in groups for route in group(authenticator.require))])
     return RestApi(routes=routes, clock=clock, access_log=access_log, tracer=tracer, arriving=arriving)
 
@@ -110,9 +106,7 @@ def mount(rest_api: RestApi, app: web.Application) -> None:
     app.router.register_resource(CatchAll(rest_api.handle_aiohttp))
 
 
-def _routes(
-    authenticator: Authenticator, handlers: BatchHandlers, revoking: RevocationHandlers
-) -> tuple[Route, ...]:
+def _routes(authenticator: Authenticator, handlers: BatchHandlers) -> tuple[Route, ...]:
     require = authenticator.require
     return (
         Route("POST", "/emit/user/{id}", require((EMIT_USER,), handlers.emit_to_user)),
@@ -123,7 +117,6 @@ def _routes(
         Route("POST", "/broadcast", require((BROADCAST,), handlers.broadcast)),
         Route("GET", "/presence/{id}", require((PRESENCE,), handlers.presence)),
         Route("POST", "/disconnect/user/{id}", require((ADMIN,), handlers.disconnect)),
-        Route("POST", "/revoke", require((ADMIN,), revoking.revoke)),
         Route("GET", openapi.PATH, _describe_handler()),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -18,7 +18,7 @@ from ingest_api import signing
 from ingest_api.body import too_large
 from ingest_api.errors import Problem
 from ingest_api.interfaces import Clock, DedupStore, RateLimits
-from ingest_api.request import AuthenticatedRequest, Handler, Request, Response
+from ingest_api.request import AuthenticatedRequest, Handler, Request, Response, SignedHandler
 from ingest_api.routing import origin_form
 from ingest_api.signature_mistakes import HELP_PAGE, SignedRequest, find_mistake
 from ingest_api.signing import BadSignature, Credentials, UnknownKey
@@ -33,8 +33,6 @@ _TARGET_HEADERS: Final = (
     "X-Forwarded-Prefix", "X-Forwarded-Uri", "X-Original-URI", "X-Original-URL", "X-Envoy-Original-Path",
 )  # fmt: skip
 """Headers in which proxies report the target, or the part of it, that they changed."""
-
-SignedHandler = Callable[[AuthenticatedRequest], Awaitable[Response]]
 
 
 class Authenticator:

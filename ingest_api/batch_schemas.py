@@ -52,9 +52,9 @@ class _TargetSchema(Schema):
 
 
 class Target(fields.Raw):
-    """Who gets a message of a batch. It is loaded as a tuple of rooms; an empty one is everyone."""
+    """Whom a message of a batch is for, or which connections. It is loaded as a tuple of rooms; an empty one: all."""
 
-    def __init__(self) -> None:
+    def __init__(self, description: str) -> None:
         names = {
             "user": USER_RULES,
             "users": {"items": {"type": "string"} | USER_RULES, "maxItems": MAX_USERS},
@@ -62,10 +62,6 @@ class Target(fields.Raw):
             "rooms": {"items": {"type": "string"} | ROOM_RULES, "maxItems": MAX_ROOMS},
         }
         kinds = [{"const": EVERYONE}, *(_only(name, rules) for name, rules in names.items())]
-        description = (
-            "Who gets the event: one of `user`, `users`, `room` and `rooms`, or `everyone` in the namespace. A"
-            " connection gets it once."
-        )
         metadata = {"description": description, "oneOf": kinds, "examples": [{"user": "42"}]}
         super().__init__(required=True, metadata=metadata)
         self._schema = _TargetSchema()
@@ -95,7 +91,10 @@ def _only(name: str, rules: dict[str, Any]) -> dict[str, Any]:
 class BatchMessageSchema(BroadcastSchema):
     """One message of a batch."""
 
-    to = Target()
+    to = Target(
+        "Who gets the event: one of `user`, `users`, `room` and `rooms`, or `everyone` in the namespace. A"
+        " connection gets it once."
+    )
 
 
 class _Undecoded(fields.Raw):

@@ -129,7 +129,7 @@ class Handlers:
                 dedup_key=authenticated.dedup_key,
             )
         authenticated.request.publish_result = result
-        return _result_response({"disconnected": result.connections}, result)
+        return result_response({"disconnected": result.connections}, result)
 
     async def _read_disconnect(self, body: bytes) -> Disconnect:
         if len(body) <= LARGE_BYTES:
@@ -198,7 +198,7 @@ class Handlers:
         }
         if request.ack_result is not None:
             content |= ack_members(request.ack_result)
-        return _result_response(content, result)
+        return result_response(content, result)
 
     async def _append(
         self, authenticated: AuthenticatedRequest, message: Message, *, with_counts: bool
@@ -252,7 +252,8 @@ def _connection(connection: PresentConnection) -> dict[str, str]:
     }
 
 
-def _result_response(content: dict[str, Any], result: PublishResult) -> Response:
+def result_response(content: dict[str, Any], result: PublishResult) -> Response:
+    """Return a response with the counts of a result of the broker, which may be upper bounds."""
     if not result.exact:
         content["exact"] = False
     return _json(content, headers={REPLAYED_HEADER: "true"} if result.replayed else None)

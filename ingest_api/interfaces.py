@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.domain.acks import AckResult, AckTerms
 from gateway.domain.dedup import AckClaim, DedupKey
-from gateway.domain.messages import Address, Message, MessagePage, PublishResult
+from gateway.domain.messages import Address, Message, MessagePage, PublishResult, RoomChange
 from gateway.domain.notifications import DeadLetter, QueueSummary
 from gateway.domain.positions import Position
 from gateway.domain.presence import UserPresence
@@ -42,6 +42,26 @@ class Publisher(Protocol):
         self, user: str, *, namespace: str | None, exclude: frozenset[str], revoke: bool, dedup_key: DedupKey
     ) -> PublishResult:
         """Disconnect the user in one namespace, or in all (None). ``connections`` of the result counts them."""
+        ...
+
+    async def disconnect_room(
+        self, room: str, *, namespace: str | None, exclude: frozenset[str], dedup_key: DedupKey
+    ) -> PublishResult:
+        """Disconnect the connections in a room of one namespace, or of all (None)."""
+        ...
+
+
+class RoomChanger(Protocol):
+    """Changes the rooms of connections, on all replicas."""
+
+    async def change_rooms(self, change: RoomChange, dedup_key: DedupKey) -> tuple[PublishResult, int]:
+        """Return once the replicas have applied the change, or after a limited time.
+
+        The number is that of connections which did not join because they would be in too many rooms.
+
+        Raises:
+            GatewayError: The errors of ``gateway.interfaces.Broker.append``; nothing was changed then.
+        """
         ...
 
 

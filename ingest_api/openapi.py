@@ -13,7 +13,7 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from ingest_api import acks, answers, batch_schemas, openapi_text, revocation, schemas
+from ingest_api import acks, answers, batch_schemas, openapi_text, revocation, room_changes, schemas
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
 from ingest_api.history import HistoryMessageAnswer
 from ingest_api.openapi_admin import CHANGES
@@ -83,6 +83,8 @@ def _add_components(spec: APISpec) -> None:
     spec.components.schema("BatchResult", schema=answers.BatchResultAnswer)
     spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
     spec.components.schema("Revoke", schema=revocation.RevokeSchema())
+    spec.components.schema("RoomChange", schema=room_changes.RoomChangeSchema(namespaces=namespaces))
+    spec.components.schema("DisconnectRoom", schema=room_changes.DisconnectRoomSchema(namespaces=namespaces))
     spec.components.schema("DeadLetterIds", schema=schemas.DeadLetterIdsSchema())
     spec.components.schema("Webhook", schema=answers.WebhookAnswer)
     spec.components.schema("DeadLetter", schema=answers.DeadLetterAnswer)

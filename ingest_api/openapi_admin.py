@@ -8,6 +8,7 @@ from ingest_api import answers
 from ingest_api.history import ErasureAnswer
 from ingest_api.openapi_calls import STATUSES_OF_GET, Operation
 from ingest_api.openapi_reads import HISTORIES
+from ingest_api.room_changes import RoomChangeAnswer
 
 
 def _erase(name: str, path: str, parameters: tuple[str, ...], recipient: str) -> Operation:
@@ -24,6 +25,30 @@ def _erase(name: str, path: str, parameters: tuple[str, ...], recipient: str) ->
         response_description="The messages are erased. A repeat erases nothing more.",
         response_examples={"three": {"removed": 3}},
         statuses=(*STATUSES_OF_GET, 409),
+    )
+
+
+def _room_change(id_: str, summary: str, effect: str) -> Operation:
+    return Operation(
+        id=id_,
+        method="post",
+        path=f"/{id_}",
+        tag="rooms",
+        summary=summary,
+        description="Changes the rooms of connections, and of sessions that are resumed later, on every replica."
+        f" {effect} Scope `join` for each of the rooms.",
+        response=RoomChangeAnswer,
+        response_description="The broker has the change. The replicas with these connections have applied it; one that"
+        " does not reply within two seconds applies it before any later message.",
+        response_examples={
+            "all": {"connections": 2, "recoverable": 0},
+            "some": {"connections": 3, "recoverable": 1, "rejected": 1, "exact": False},
+        },
+        body="RoomChange",
+        body_examples={
+            "user": {"who": {"user": "42"}, "rooms": ["match:9"]},
+            "everyone": {"who": "everyone", "rooms": ["news"], "except": ["role:bot"]},
+        },
     )
 
 
@@ -45,6 +70,22 @@ CHANGES: Final = (
         body_required=False,
         body_examples={"everything": {}, "logout": {"revoke": True}},
     ),
+    Operation(
+        id="disconnectRoom",
+        method="post",
+        path="/disconnect/room",
+        tag="rooms",
+        summary="Disconnect the connections in a room",
+        description="Closes the connections in a room, in one namespace or in all. The stock client does not reconnect"
+        " by itself. Scope `admin`.",
+        response=answers.DisconnectAnswer,
+        response_description="The broker has the disconnect command. The response does not wait for any client.",
+        response_examples={"two": {"disconnected": 2}},
+        body="DisconnectRoom",
+        body_examples={"room": {"room": "match:9"}},
+    ),
+    _room_change("join", "Have connections join rooms", "Each later push to the rooms reaches them."),
+    _room_change("leave", "Have connections leave rooms", "Rooms that a token grants stay."),
     Operation(
         id="replayDeadLetters",
         method="post",

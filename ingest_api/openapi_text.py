@@ -22,6 +22,7 @@ stable `code`."""
 TAGS: Final = {
     "push": "Push events to clients.",
     "users": "Query the presence of users, and disconnect them.",
+    "rooms": "Change who is in a room, and disconnect those in it.",
     "webhooks": "What waits for the webhooks of this gateway, and what they did not accept.",
     "history": "Read and erase the messages that are held for clients that reconnect.",
     "description": "This document.",

@@ -167,10 +167,10 @@ def parse_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    parsed = _parse(body)
+    parsed = parse_body(body)
     if isinstance(parsed.values.get("to"), dict):
         # Again by itself: a repeated member is found in the outermost object alone.
-        parsed.values["to"] = _parse(parsed.raw["to"].encode()).values
+        parsed.values["to"] = parse_body(parsed.raw["to"].encode()).values
     loaded = load(schema, parsed)
     return _push_of(parsed, loaded, _arguments(parsed, loaded, now))
 
@@ -261,7 +261,7 @@ def read_values(schema: Schema, body: bytes, *, numbers: Collection[str] = ()) -
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    return load(schema, _with_numbers(_parse(body), numbers))
+    return load(schema, _with_numbers(parse_body(body), numbers))
 
 
 def read_large_values(
@@ -291,7 +291,7 @@ def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    return _disconnect_of(load(schema, _parse(body or b"{}")))
+    return _disconnect_of(load(schema, parse_body(body or b"{}")))
 
 
 def read_large_disconnect(schema: DisconnectSchema, body: bytes) -> Steps[Disconnect]:
@@ -309,7 +309,7 @@ def read_ids(schema: DeadLetterIdsSchema, body: bytes) -> tuple[str, ...]:
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    return tuple(load(schema, _parse(body))["ids"])
+    return tuple(load(schema, parse_body(body))["ids"])
 
 
 def read_large_ids(schema: DeadLetterIdsSchema, body: bytes) -> Steps[tuple[str, ...]]:
@@ -327,7 +327,8 @@ def _disconnect_of(loaded: Mapping[str, Any]) -> Disconnect:
     )
 
 
-def _parse(body: bytes) -> ParsedBody:
+def parse_body(body: bytes) -> ParsedBody:
+    """Return the members of a body. Raises Problem as ``parse_large_body``, but for unknown members."""
     try:
         return json_body.parse(body)
     except InvalidJson as error:

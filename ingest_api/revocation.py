@@ -10,6 +10,7 @@ import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from gateway.domain.errors import InvalidName
+from gateway.domain.ingest_keys import ADMIN
 from gateway.domain.names import MAX_TOKEN_ID_CHARACTERS, check_token_id
 from ingest_api.errors import Problem
 from ingest_api.idempotency import StoredAnswers
@@ -17,7 +18,7 @@ from ingest_api.interfaces import AnswerStore, DedupStore, TokenRevocations
 from ingest_api.large_body import LARGE_BYTES, in_slices
 from ingest_api.openapi_calls import Operation
 from ingest_api.push import check_media_type, read_large_values, read_values
-from ingest_api.request import AuthenticatedRequest, Response
+from ingest_api.request import AuthenticatedRequest, Require, Response, Route
 
 MAX_EXPIRES_AT: Final = 253_402_300_799
 """9999-12-31T23:59:59Z. A later date is an error, most often milliseconds instead of seconds."""
@@ -103,6 +104,10 @@ class RevocationHandlers:
         self._stored = StoredAnswers(answers=answers, dedup=dedup)
         self._schema = RevokeSchema()
         self._large_body = asyncio.Lock()
+
+    def routes(self, require: Require) -> tuple[Route, ...]:
+        """Return the routes of these calls."""
+        return (Route("POST", "/revoke", require((ADMIN,), self.revoke)),)
 
     async def revoke(self, authenticated: AuthenticatedRequest) -> Response:
         """Revoke one token, and end the connections that have it."""

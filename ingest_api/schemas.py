@@ -112,9 +112,9 @@ def _rule(check: Callable[[str], str]) -> Callable[[str], None]:
     return validate
 
 
-def room_name(**metadata: Any) -> fields.String:
+def room_name(*, required: bool = False, **metadata: Any) -> fields.String:
     """Return the field of a room."""
-    return fields.String(validate=_rule(check_room), metadata=ROOM_RULES | metadata)
+    return fields.String(required=required, validate=_rule(check_room), metadata=ROOM_RULES | metadata)
 
 
 def user_name(**metadata: Any) -> fields.String:
@@ -127,7 +127,7 @@ def _check_pointer(value: str) -> None:
         raise ValidationError("Not a JSON pointer that begins with /data or with /args/ and an index.")
 
 
-class _Addressed(Schema):
+class Addressed(Schema):
     """The base of requests with the fields ``namespace`` and ``except``."""
 
     class Meta:
@@ -158,7 +158,7 @@ class _Addressed(Schema):
             )
 
 
-class EmitSchema(_Addressed):
+class EmitSchema(Addressed):
     """One event for all connections that the path addresses."""
 
     to_room: ClassVar[bool] = False
@@ -330,7 +330,7 @@ class DeadLetterIdsSchema(Schema):
     )
 
 
-class DisconnectSchema(_Addressed):
+class DisconnectSchema(Addressed):
     """Which connections of the user are closed."""
 
     namespace = fields.String(

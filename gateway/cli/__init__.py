@@ -6,9 +6,10 @@ token          print a token
 emit           push an event
 batch          push several events
 presence       print whether a user is connected
-disconnect     disconnect a user
 revoke         revoke a token
 history        ``history room|user|broadcast``: print or erase messages
+disconnect     disconnect a user, or the connections in a room
+rooms          ``join`` and ``leave``
 sign           print the headers of a signed request
 keygen         print new secrets
 listen         connect as a client and print every event
@@ -41,6 +42,7 @@ from gateway.cli.keygen import keygen
 from gateway.cli.listen import listen
 from gateway.cli.presence import presence
 from gateway.cli.revoke import revoke
+from gateway.cli.rooms import join, leave
 from gateway.cli.serve import serve
 from gateway.cli.sign import sign
 from gateway.cli.token import token
@@ -72,6 +74,8 @@ for _command in (
     disconnect,
     revoke,
     history,
+    join,
+    leave,
     sign,
     listen,
     keygen,

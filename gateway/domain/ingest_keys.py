@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,14 +50,14 @@ class Scope:
             " history[:<glob>], admin"
         )
 
-    def can_join(self, room: str) -> bool:
+    def can_join(self, room: str, granted_prefixes: Collection[str] = GRANTED_PREFIXES) -> bool:
         """Whether the pattern matches a room that connections join or leave: never that of a user or a sid.
 
         Rooms that only tokens grant need a pattern that begins with their prefix.
         """
         if room.startswith(USER_PREFIX) or is_sid_room(room):
             return False
-        named = all(self.pattern.startswith(each) for each in GRANTED_PREFIXES if room.startswith(each))
+        named = all(self.pattern.startswith(each) for each in granted_prefixes if room.startswith(each))
         return named and self.matches(room)
 
     @property
@@ -125,9 +126,9 @@ class IngestKey:
         """Whether a scope allows to emit to every user, as the room of a sid needs."""
         return EMIT_USER in self._unlimited
 
-    def can_join(self, room: str) -> bool:
+    def can_join(self, room: str, granted_prefixes: Collection[str] = GRANTED_PREFIXES) -> bool:
         """Whether a scope allows to have connections join or leave a room (``Scope.can_join``)."""
-        return any(scope.action == JOIN and scope.can_join(room) for scope in self.scopes)
+        return any(scope.action == JOIN and scope.can_join(room, granted_prefixes) for scope in self.scopes)
 
     def can_read_history(self, room: str | None) -> bool:
         """Whether a scope allows to read the history of a room; None: of messages to everyone, which needs any glob.

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 from gateway.domain.messages import Address
+from gateway.domain.sessions import RecoverySession
 
 MAX_PRESENCE_ADDRESSES: Final = 100
 """The most addresses of a user that are kept for changes of presence."""
@@ -39,6 +40,15 @@ class ClosedConnection:
     owner: str = ""
     is_parked: bool = False
     keeps_sid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRooms:
+    """A connection of this replica with other rooms than before. ``session``: its recovery session with these rooms."""
+
+    sid: str
+    rooms: frozenset[str]
+    session: RecoverySession | None = None
 
 
 @dataclass(frozen=True, slots=True)

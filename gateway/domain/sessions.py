@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.domain import positions
+from gateway.domain.messages import RoomChange
 from gateway.domain.positions import Position
 
 VisibleRooms = Mapping[str, Position]
@@ -66,6 +67,21 @@ class RecoverySession:
             if room not in self.rooms or room in self.joined_at
         }
         return replace(self, rooms=frozenset(rooms), joined_at=joined_at, joined_rooms=frozenset(joined))
+
+    def changed_by(self, change: RoomChange, at: Position) -> RecoverySession:
+        """Return the session after a change of rooms at a position. The same change may be applied again.
+
+        Of the rooms only those are left that no token granted, and that were not joined after the change.
+        """
+        if change.is_join:
+            added = [room for room in change.changed if room not in self.rooms]
+            return self.with_rooms(self.rooms.union(added), at, joined=self.joined_rooms.union(added))
+        left = [
+            room
+            for room in self.joined_rooms.intersection(change.changed)
+            if positions.is_after(at, self.visible_from(room))
+        ]
+        return self.with_rooms(self.rooms.difference(left), at, joined=self.joined_rooms.difference(left))
 
     def began_at(self, position: Position, visible: VisibleRooms) -> RecoverySession:
         """Return the session as if it had begun at an earlier position, and joined its rooms when ``visible`` says."""

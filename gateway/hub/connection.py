@@ -13,7 +13,7 @@ from gateway.domain import positions
 from gateway.domain.acks import AckTerms, ClientAck
 from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Message
+from gateway.domain.messages import Message, RoomChange
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoverySession
 from gateway.interfaces import Frames, Socket, Timer
@@ -140,7 +140,7 @@ class Connection:
         self.recovery = "none"
         """The outcome of its recovery request: ``recovered``, the code of a failure, or ``none`` without a request."""
         self.wants_offsets = session is not None
-        """Whether its messages carry their positions, from which it can be resumed."""
+        """Whether its messages carry their positions, from which it can be resumed. Set before it has a session."""
         self.first_position: Position | None = None
         """The position at which it connected or resumed; older entries are not for it."""
         self.disconnected_at: Position | None = None
@@ -178,6 +178,14 @@ class Connection:
     def is_newer(self, position: Position) -> bool:
         """Whether a position is newer than the connection."""
         return self.first_position is None or positions.is_after(position, self.first_position)
+
+    def rooms_after(self, change: RoomChange, at: Position) -> frozenset[str]:
+        """Return its rooms after a change of a backend at a position. The same change may be applied again."""
+        if self.session is not None:
+            return self.session.changed_by(change, at).rooms
+        if change.is_join:
+            return self.rooms.union(change.changed)
+        return self.rooms.difference(self.joined_rooms.intersection(change.changed))
 
     def attach_session(self, session: RecoverySession) -> None:
         """Make the connection resumable with a session."""

@@ -204,7 +204,7 @@ class Hub:
         if len(addresses) == 1 and not entry.exclude and not (isinstance(entry, Message) and entry.all_of):
             recipients = list(self._members.get(addresses[0], ()))
         else:
-            recipients = await self._recipients(entry, addresses)
+            recipients = await self.recipients(entry, addresses)
         if isinstance(entry, DisconnectCommand):
             self._disconnect(entry, recipients, position)
         elif isinstance(entry, SessionTakeover):
@@ -335,7 +335,7 @@ class Hub:
                 connection.unreported_gap = code
             await self._fan_out.pause_if_due()
 
-    async def _recipients(self, entry: LogEntry, addresses: Collection[Address]) -> list[Connection]:
+    async def recipients(self, entry: LogEntry, addresses: Collection[Address]) -> list[Connection]:
         """Return the connections at the addresses, each once, as a copy: members may change while it is sent."""
         if isinstance(entry, Message) and entry.all_of:
             recipients = await self._in_all_rooms(entry)

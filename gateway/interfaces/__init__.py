@@ -4,8 +4,10 @@ state     the broker and the stores of the state
 waiting   sleep: waits by the schedule of the process
 backends  what backends decide: tokens and webhooks
 queues    notifications of backends, changes of presence, lists of users, and which replica works on them
+guards    rates, and acknowledgements that are kept
 replies   what replicas answer to an entry
 logged_messages  pages of the history, and the messages that it holds: read the newest, erase them
+connection_rooms  the rooms of connections in presence and recovery sessions
 delivery  encoded messages and the sockets that take them
 """
 
@@ -13,17 +15,17 @@ from __future__ import annotations
 
 from gateway.domain.clocks import Clock, Schedule, Timer
 from gateway.interfaces.backends import TokenVerifier, Webhooks
+from gateway.interfaces.connection_rooms import ConnectionRooms
 from gateway.interfaces.delivery import Deliver, DeliveryObserver, Flush, Frames, Socket, no_flush
+from gateway.interfaces.guards import AckStore, RateLimits
 from gateway.interfaces.logged_messages import LoggedMessages, Page
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
 from gateway.interfaces.state import (
-    AckStore,
     Broker,
     DedupStore,
     Disconnects,
     Presence,
-    RateLimits,
     Revocations,
     Sessions,
     State,
@@ -34,6 +36,7 @@ __all__ = [
     "AckStore",
     "Broker",
     "Clock",
+    "ConnectionRooms",
     "DedupStore",
     "Deliver",
     "DeliveryObserver",

@@ -25,10 +25,12 @@ from gateway.runtime.events import event_documents
 from gateway.runtime.from_settings import (
     admission_limits,
     build_client_events,
+    build_memberships,
     build_memory_state,
     build_publisher,
     build_recovery,
     build_redis_state,
+    build_room_change_listener,
     build_verifier,
     build_webhooks,
     connection_limits,
@@ -45,8 +47,7 @@ from gateway.services.connect import Connector
 from gateway.services.counted_disconnects import CountedDisconnects, DisconnectReplies
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
-from gateway.services.memberships import Memberships
-from gateway.services.recovery import Replayer
+from gateway.services.replay import Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.settings import Settings
 from gateway.socketio_server import client_bundle, packets
@@ -187,14 +188,7 @@ class Components:
         )
         max_bytes = settings.max_body_bytes
         self.acks = Acks(self.hub.asks, self.state.replies, max_bytes=max_bytes, metrics=self._metrics)
-        self.memberships = Memberships(
-            hub=self.hub,
-            broker=self.state.broker,
-            presence=self.state.presence,
-            sessions=self.state.sessions,
-            max_rooms_per_connection=settings.max_rooms_per_connection,
-            join_wait_seconds=self.state.join_wait_seconds,
-        )
+        self.memberships = build_memberships(settings, state=self.state, hub=self.hub)
         self.client_events = build_client_events(
             settings,
             state=self.state,
@@ -219,8 +213,12 @@ class Components:
         self._recovery = build_recovery(
             settings, state=self.state, clock=self.clock, schedule=self.schedule, metrics=self._metrics
         )
+        self.room_changes = build_room_change_listener(
+            state=self.state, hub=self.hub, memberships=self.memberships, disconnector=self.disconnector
+        )
         self.replayer = Replayer(
             recovery=self._recovery,
+            memberships=self.memberships,
             encode=packets.encode_message,
             on_replayed=self.hub.count_replayed,
             deliveries=self.telemetry.deliveries,

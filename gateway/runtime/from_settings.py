@@ -17,10 +17,12 @@ from gateway.interfaces import Clock, Schedule, State, Webhooks
 from gateway.metrics import MetricFactory
 from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.degraded_mode import DegradedMode
+from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.publish import MessagePublisher
 from gateway.services.recovery import Recovery
 from gateway.services.replay_budget import ReplayBudget
+from gateway.services.room_changes import RoomChangeListener
 from gateway.settings import Settings
 from gateway.socketio_server.server import SocketIOOptions
 from gateway.state.memory import MemoryState
@@ -204,6 +206,32 @@ def build_webhooks(
         own_ports=lambda: own_ports,
         sampling=sampling,
         tracer=tracer,
+    )
+
+
+def build_memberships(settings: Settings, *, state: State, hub: Hub) -> Memberships:
+    """Build what changes the rooms of connections."""
+    return Memberships(
+        hub=hub,
+        broker=state.broker,
+        presence=state.presence,
+        sessions=state.sessions,
+        max_rooms_per_connection=settings.max_rooms_per_connection,
+        join_wait_seconds=state.join_wait_seconds,
+    )
+
+
+def build_room_change_listener(
+    *, state: State, hub: Hub, memberships: Memberships, disconnector: Disconnector
+) -> RoomChangeListener:
+    """Build what delivers the entries of the broker, and applies changes of rooms."""
+    return RoomChangeListener(
+        hub=hub,
+        broker=state.broker,
+        rooms=state.connection_rooms,
+        replies=state.replies,
+        memberships=memberships,
+        disconnector=disconnector,
     )
 
 

@@ -105,7 +105,11 @@ class Gateway:
         components = self._components
         return (
             ("state", components.state.run(has_state)),
-            ("broker listener", components.state.broker.listen(components.hub.deliver, components.hub.flush)),
+            (
+                "broker listener",
+                components.state.broker.listen(components.room_changes.deliver, components.hub.flush),
+            ),
+            ("room changes", components.room_changes.run()),
             ("presence updates", components.disconnector.run()),
             ("disconnect replies", components.disconnect_replies.run(components.state.replies)),
             ("acknowledgements", components.acks.run()),

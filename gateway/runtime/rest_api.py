@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
+from gateway.domain.names import GRANTED_PREFIXES
 from gateway.domain.sampling import Sampling
 from gateway.interfaces import Clock, State
 from gateway.metrics import MetricFactory, RequestMetrics
@@ -14,6 +15,7 @@ from gateway.runtime.events import CurrentPushSchemas
 from gateway.runtime.webhook_queues import ConfiguredQueues, ConfiguredWebhooks
 from gateway.services.counted_disconnects import CountedDisconnects
 from gateway.services.message_history import MessageHistory
+from gateway.services.room_changes import RoomChangePublisher
 from gateway.services.token_revocation import TokenRevocations
 from gateway.settings import Settings
 from ingest_api import app as rest
@@ -21,6 +23,8 @@ from ingest_api.access_log import RejectionLimit
 from ingest_api.history import HistoryHandlers
 from ingest_api.interfaces import AckWaits, Publisher, Tracer
 from ingest_api.pipeline import RestApi
+from ingest_api.revocation import RevocationHandlers
+from ingest_api.room_changes import RoomChangeHandlers
 
 
 def build_rest_api(
@@ -48,22 +52,24 @@ def build_rest_api(
 
     The rest is as in ``create_rest_api``.
     """
+    revocations = TokenRevocations(
+        disconnects=disconnects,
+        clock=clock,
+        namespaces=settings.namespaces,
+        issuers=issuers,
+        leeway_seconds=settings.jwt_leeway_seconds,
+        revocation_seconds=settings.revocation_seconds,
+    )
+    revoking = RevocationHandlers(revocations=revocations, answers=state.acks, dedup=state.dedup)
+    room_changes = _room_changes(settings, state, publisher, factory)
     return rest.create_rest_api(
         publisher=publisher,
-        groups=[_history(settings, state, factory).routes],
+        groups=[_history(settings, state, factory).routes, room_changes.routes, revoking.routes],
         presence=state.presence,
         dedup=state.dedup,
         rates=state.rates,
         queues=ConfiguredQueues(state, webhooks),
         answers=state.acks,
-        revocations=TokenRevocations(
-            disconnects=disconnects,
-            clock=clock,
-            namespaces=settings.namespaces,
-            issuers=issuers,
-            leeway_seconds=settings.jwt_leeway_seconds,
-            revocation_seconds=settings.revocation_seconds,
-        ),
         ack_waits=ack_waits,
         keys=keys.get,
         clock=clock,
@@ -94,4 +100,22 @@ def _history(settings: Settings, state: State, factory: MetricFactory) -> Histor
         answers=state.acks,
         dedup=state.dedup,
         namespaces=settings.namespaces,
+    )
+
+
+def _room_changes(
+    settings: Settings, state: State, publisher: Publisher, factory: MetricFactory
+) -> RoomChangeHandlers:
+    return RoomChangeHandlers(
+        changer=RoomChangePublisher(
+            broker=state.broker,
+            rooms=state.connection_rooms,
+            replies=state.replies,
+            max_rooms_per_connection=settings.max_rooms_per_connection,
+            join_wait_seconds=state.join_wait_seconds,
+            metrics=factory,
+        ),
+        publisher=publisher,
+        namespaces=settings.namespaces,
+        granted_prefixes=(*GRANTED_PREFIXES, *filter(None, settings.room_claims.values())),
     )

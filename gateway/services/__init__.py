@@ -13,8 +13,10 @@ notifications    Notifications: delivers what is in the queues of webhooks
 presence_events  PresenceWorker: notifies a backend and clients of users who become online or offline
 publish          MessagePublisher: publishes messages and disconnect commands of backends
 queue_monitor    QueueMonitor: metrics of what waits in the queues of webhooks
-recovery         Recovery, Replayer: read sessions and the history, and replay missed messages
+recovery         Recovery: resumes sessions, and reads the history for them
+replay           Replayer: sends missed messages to connections, and makes them live
 replay_budget    ReplayBudget: the turns of users at the history, and what they may cost
+room_changes     RoomChangePublisher, RoomChangeListener: changes of rooms that backends request
 shared_work      SharedWork, Steps: the partitions of this replica, and steps that are repeated
 token_expiry     TokenExpiry: warns clients of the end of their tokens, then disconnects them
 token_revocation  TokenRevocations: revokes single tokens and ends their connections

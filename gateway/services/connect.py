@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from gateway.domain.disconnects import RESUMED_ELSEWHERE
@@ -162,10 +161,11 @@ class Connector:
         self._check_user_limit(identity.user)
         sid = SID_PREFIX + secrets.token_urlsafe(_SID_BYTES)
         connection = Connection(sid, namespace, identity, transport, self._clock.now())
+        connection.wants_offsets = self._recovery.is_enabled(recovery_request)
         first_page = None
         async with self._rollback(connection):
             position = await self._subscribe(connection)
-            if self._recovery.is_enabled(recovery_request):
+            if connection.wants_offsets:
                 session = _new_session(connection, recovery_request.owner, position)
                 connection.attach_session(session)
                 if recovery_request.resume is not None:
@@ -238,14 +238,16 @@ class Connector:
             raise BrokerUnavailable("the connection was resumed elsewhere meanwhile")
 
     async def _register_present(self, present: PresentConnection, connection: Connection) -> None:
-        register = partial(
-            self._presence.register,
-            present,
-            connection.rooms,
-            session=connection.session,
-            max_of_user=self._max_connections_per_user,
-            listed=self._listed(connection),
-        )
+        # A backend may change the rooms meanwhile.
+        def register() -> Awaitable[None]:
+            return self._presence.register(
+                present,
+                connection.rooms,
+                session=connection.session,
+                max_of_user=self._max_connections_per_user,
+                listed=self._listed(connection),
+            )
+
         try:
             await register()
         except TooManyConnections:

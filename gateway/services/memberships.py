@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
-from gateway.domain.messages import Address
+from gateway.domain.messages import Address, RoomChange
 from gateway.domain.names import SID_PREFIX
 from gateway.domain.positions import Position
 from gateway.hub import Connection, ConnectionState, Hub
@@ -94,6 +94,27 @@ class Memberships:
             except (BrokerUnavailable, BrokerTimeout) as error:
                 log.warning("rooms.undo_failed", sid=connection.sid, rooms=len(left), code=error.code)
 
+    async def apply(self, connection: Connection, change: RoomChange, at: Position) -> None:
+        """Apply a change of a backend at its position to a connection that has everything up to there.
+
+        A connection that would be in too many rooms joins none.
+
+        Raises: BrokerUnavailable, BrokerTimeout; nothing is changed then.
+        """
+        async with self.changing(connection):
+            if connection.state is ConnectionState.CLOSED:
+                return
+            rooms = connection.rooms_after(change, at)
+            if self.is_within_limit(connection, rooms):
+                await self.change(connection, rooms, at=at)
+            else:
+                log.info("rooms.too_many", sid=connection.sid, rooms=len(rooms) - 1)
+
+    def is_within_limit(self, connection: Connection, rooms: frozenset[str]) -> bool:
+        """Whether a connection may be in these rooms: they are not too many, or no more than it has."""
+        limit = self._max_rooms_per_connection
+        return limit is None or len(rooms) - 1 <= limit or len(rooms) <= len(connection.rooms)
+
     @asynccontextmanager
     async def changing(self, connection: Connection) -> AsyncIterator[None]:
         """Wait until no other change of the connection's rooms is in progress, and keep others from beginning."""
@@ -103,9 +124,16 @@ class Memberships:
             yield
 
     async def change(
-        self, connection: Connection, rooms: frozenset[str], granted: Collection[str] | None = None
+        self,
+        connection: Connection,
+        rooms: frozenset[str],
+        granted: Collection[str] | None = None,
+        *,
+        at: Position | None = None,
     ) -> None:
         """Replace the rooms of a connection within ``changing``; ``granted`` by its token, if that is a new one.
+
+        New rooms are joined at the position ``at``; None is the present one.
 
         Raises: BrokerUnavailable, BrokerTimeout; the connection keeps its former rooms then.
         """
@@ -116,12 +144,14 @@ class Memberships:
             return
         changed = [Address(connection.namespace, room) for room in rooms ^ before]
         try:
-            await self._replace(connection, rooms, joined)
+            await self._replace(connection, rooms, joined, at)
         finally:
             # Other connections may have joined meanwhile, or this one closed: the hub knows the rooms in use now.
             await self._broker.unsubscribe([each for each in changed if not self._hub.has(each)])
 
-    async def _replace(self, connection: Connection, rooms: frozenset[str], joined: frozenset[str]) -> None:
+    async def _replace(
+        self, connection: Connection, rooms: frozenset[str], joined: frozenset[str], at: Position | None
+    ) -> None:
         before, session = connection.rooms, connection.session
         # The lock keeps a page of the history, requested for the former rooms, from being sent meanwhile.
         async with connection.transport.replay_lock:
@@ -129,7 +159,7 @@ class Memberships:
             if connection.state is ConnectionState.CLOSED:
                 return
             if session is not None:
-                connection.session = session.with_rooms(rooms, position, joined=joined)
+                connection.session = session.with_rooms(rooms, at or position, joined=joined)
         try:
             await self._record(connection)
         except BaseException:

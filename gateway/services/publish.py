@@ -99,6 +99,30 @@ class MessagePublisher:
         self._count_result(result, command.id, DISCONNECT)
         return result
 
+    async def disconnect_room(
+        self,
+        room: str,
+        *,
+        namespace: str | None,
+        exclude: frozenset[str],
+        dedup_key: DedupKey | None = None,
+    ) -> PublishResult:
+        """End the connections in a room of one namespace, or of all for None.
+
+        Raises: what ``Broker.append`` raises.
+        """
+        command = DisconnectCommand(
+            id=new_id(),
+            user="",
+            namespaces=self._namespaces if namespace is None else (namespace,),
+            at=self._clock.now(),
+            exclude=exclude,
+            room=room,
+        )
+        result = await self._broker.append(command, dedup_key)
+        self._count_result(result, command.id, DISCONNECT)
+        return result
+
     def _count_result(self, result: PublishResult, entry_id: str, kind: str) -> None:
         if result.replayed:
             # An earlier request did the work, and this entry is never delivered.

@@ -1,50 +1,32 @@
-"""Recovery: decide whether a connection can be resumed, and replay the messages that it missed.
-
-``Recovery`` reads sessions and pages of the history. ``Replayer`` sends the pages, and makes connections live.
-"""
+"""Recovery: decide whether a connection can be resumed, and read what it missed."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
-
-import structlog
+from typing import Final
 
 from gateway.domain import positions
-from gateway.domain.disconnects import DRAINING
 from gateway.domain.errors import (
-    DATA_LOST,
     GRANT_UNKNOWN,
     HISTORY_TRIMMED,
-    BrokerTimeout,
-    BrokerUnavailable,
     MalformedPosition,
     RecoveryFailed,
     TokenRejected,
 )
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
+from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, RoomChange, SessionTakeover
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession, VisibleRooms
-from gateway.hub import Connection, ConnectionState, Encode, reason_of
-from gateway.interfaces import Broker, Clock, DeliveryObserver, Frames, Page, Presence, Sessions
-from gateway.services.degraded_mode import GAP_EVENT
+from gateway.hub import Connection, ConnectionState
+from gateway.interfaces import Broker, Clock, Page, Presence, Sessions
 from gateway.services.replay_budget import ENTRY_BYTES, ReplayBudget
 
 _PID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _MAX_PAGE_ENTRIES: Final = 256
 _MAX_PAGE_BYTES: Final = 512 * 1024
 """A page of this size takes a few milliseconds of the event loop, and of Redis, in which nothing else is done."""
-
-Finish = Callable[[Position, bool], Frames]
-"""Encodes the last packet of a connect handshake: the position up to which the client has all messages, and whether
-none was missing."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +37,7 @@ class ConnectResult:
     everything; without a page, equal to ``replay_start``. ``first_page``: the first page of what it missed, if it was
     resumed or began at a position that the application kept. ``failure``: the code of a failed recovery request.
     ``capped_rooms``: rooms of which older messages than the first page's may be hidden (``Recovery.from_position``).
+    A page ends before a change of rooms of the connection, which ``Replayer`` applies.
     """
 
     connection: Connection
@@ -160,14 +143,14 @@ class Recovery:
         }
 
     async def _read_without_gap(self, connection: Connection, after: Position) -> Page:
-        """Read a page.
+        """Read a page up to the first change of rooms of the connection.
 
         Raises: RecoveryFailed when there is a gap.
         """
         page = await self.read_page(connection, after)
         if page.gap is not None:
             raise RecoveryFailed(page.gap)
-        return page
+        return before_change(connection, page, after)[0]
 
     async def read_page(self, connection: Connection, after: Position) -> Page:
         """Read a page of the entries for the rooms of a connection, including those that are not for it.
@@ -199,6 +182,26 @@ def messages_in(connection: Connection, page: Page) -> list[tuple[Position, Mess
         for position, entry in page.entries
         if isinstance(entry, Message) and _is_for(connection, entry, position)
     ]
+
+
+def before_change(
+    connection: Connection, page: Page, after: Position
+) -> tuple[Page, tuple[Position, RoomChange] | None]:
+    """Return the part of a page, read after a position, before the first change of the connection's rooms, and that.
+
+    The entries behind the change are read again, for the rooms that the connection has then.
+    """
+    for place, (position, entry) in enumerate(page.entries):
+        if (
+            isinstance(entry, RoomChange)
+            and connection.is_newer(position)
+            and _is_for(connection, entry, position)
+            and connection.rooms_after(entry, position) != connection.rooms
+        ):
+            entries = page.entries[:place]
+            last_position = entries[-1][0] if entries else after
+            return Page(entries, last_position, has_more=True, gap=page.gap), (position, entry)
+    return page, None
 
 
 def find_disconnect(connection: Connection, page: Page) -> DisconnectCommand | None:
@@ -266,127 +269,3 @@ def _parse(text: object) -> Position | None:
         return positions.parse(text)
     except MalformedPosition as error:
         raise RecoveryFailed(error.code) from error
-
-
-class _Replay(NamedTuple):
-    connection: Connection
-    position: Position
-    finish: Finish | None
-    is_complete: bool = True
-    capped_rooms: frozenset[str] = frozenset()
-
-
-class Replayer:
-    """Sends pages of the history to connections, each page once the one before has left the send buffer.
-
-    A connection that is REPLAYING gets nothing live. It goes LIVE in the step in which nothing is left: the broker's
-    listener has skipped nothing for it that is newer than the last page, and what it delivers from then on that is not
-    newer is dropped (``Connection.replay_watermark``).
-    """
-
-    def __init__(
-        self,
-        *,
-        recovery: Recovery,
-        encode: Encode,
-        on_replayed: Callable[[int], None],
-        deliveries: DeliveryObserver | None = None,
-    ) -> None:
-        """``on_replayed`` gets the number of messages that were sent from a page; ``deliveries`` is notified of those
-        that belong to a trace."""
-        self._recovery = recovery
-        self._on_replayed = on_replayed
-        self._encode = encode
-        self._deliveries = deliveries
-        self._replays: asyncio.Queue[_Replay] = asyncio.Queue()
-
-    def start(self, result: ConnectResult, first: Sequence[Frames], last: Finish | None) -> None:
-        """Accept a connection: send ``first``, the missed messages and ``last``.
-
-        It is LIVE afterwards, or REPLAYING and continued by ``run``.
-        """
-        connection, page = result.connection, result.first_page
-        if page is not None and not connection.transport.is_drained:
-            # Other connections on the transport fill its send buffer: the page is read again once there is space.
-            page = Page((), result.replay_start, has_more=True)
-        page = page or Page((), result.position, has_more=False)
-        replay = _Replay(connection, page.last_position, last, capped_rooms=result.capped_rooms)
-        self._send(replay, page, first)
-        if connection.unreported_gap is not None:
-            # Found after its page was read, perhaps.
-            connection.transport.emit(GAP_EVENT, {"code": connection.unreported_gap})
-        if connection.state is not ConnectionState.LIVE:
-            connection.state = ConnectionState.REPLAYING
-            self._replays.put_nowait(replay)
-
-    async def run(self) -> None:
-        """Continue the replays, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                replay = await self._replays.get()
-                tasks.create_task(self._replay(replay), name="replay")
-
-    async def _replay(self, replay: _Replay) -> None:
-        connection = replay.connection
-        try:
-            while connection.state is ConnectionState.REPLAYING:
-                async with connection.transport.replay_lock:
-                    await connection.transport.wait_drained()
-                    replay = await self._replay_pages(replay)
-        except (BrokerUnavailable, BrokerTimeout) as error:
-            log.info("recovery.interrupted", sid=connection.sid, code=error.code)
-            connection.transport.disconnect(DRAINING)
-        except Exception:
-            log.exception("recovery.failed", sid=connection.sid)
-            connection.transport.disconnect(DRAINING)
-
-    async def _replay_pages(self, replay: _Replay) -> _Replay:
-        """Read the next page and send it; return the replay after it."""
-        connection, skipped = replay.connection, replay.connection.last_skipped
-        page = await self._recovery.read_page(connection, replay.position)
-        if not page.has_more and skipped is not None and positions.is_after(skipped, page.last_position):
-            # The listener skipped a message that the history does not hold any more.
-            connection.last_skipped = None
-            page = replace(page, gap=page.gap or DATA_LOST)
-        session, capped = connection.session, replay.capped_rooms
-        if (
-            capped
-            and session is not None
-            and hides_message(session, connection.rooms, page, capped_rooms=capped)
-        ):
-            page = replace(page, gap=page.gap or GRANT_UNKNOWN)
-            replay = replay._replace(capped_rooms=frozenset())
-        replay = replay._replace(position=page.last_position)
-        if connection.state is not ConnectionState.REPLAYING:
-            return replay
-        command = find_disconnect(connection, page)
-        if command is not None:
-            connection.transport.disconnect(reason_of(command))
-            return replay
-        if page.gap is not None:
-            replay = replay._replace(is_complete=False)
-            connection.transport.emit(GAP_EVENT, {"code": page.gap})
-        self._send(replay, page, ())
-        return replay
-
-    def _send(self, replay: _Replay, page: Page, first: Sequence[Frames]) -> None:
-        connection = replay.connection
-        messages = messages_in(connection, page)
-        missed = [self._encode(message, position) for position, message in messages]
-        is_last = not page.has_more and connection.has_received(page.last_position)
-        if connection.session is None:
-            # It gets no positions and no history: what was delivered while it was CONNECTING came before it.
-            is_last = True
-        last = (
-            [replay.finish(page.last_position, replay.is_complete)]
-            if is_last and replay.finish is not None
-            else []
-        )
-        connection.transport.batch(*first, *missed, *last)
-        if missed and connection.state is not ConnectionState.CLOSED:
-            self._on_replayed(len(missed))
-        if self._deliveries is not None:
-            for message in [message for _, message in messages if message.trace is not None]:
-                self._deliveries.replayed(message, connection.sid)
-        if is_last and connection.state is not ConnectionState.CLOSED:
-            connection.go_live(None if connection.session is None else page.last_position)

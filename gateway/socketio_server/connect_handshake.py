@@ -16,7 +16,8 @@ from gateway.interfaces import Clock, Schedule, TokenVerifier, sleep
 from gateway.metrics import MetricFactory, one_label
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import GAP_EVENT
-from gateway.services.recovery import ConnectResult, Replayer
+from gateway.services.recovery import ConnectResult
+from gateway.services.replay import Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.socketio_server import packets
 from gateway.socketio_server.client import Client, SocketIOTransport

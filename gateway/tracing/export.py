@@ -163,6 +163,7 @@ class PublishingSpans:
         self._spans = spans
         self.disconnect_user = publisher.disconnect_user
         """Without a span of its own: the span of the request shows everything."""
+        self.disconnect_room = publisher.disconnect_room
 
     async def publish(
         self, message: Message, dedup_key: DedupKey | None = None, *, with_counts: bool = False

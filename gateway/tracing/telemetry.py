@@ -105,6 +105,15 @@ class Publisher(Protocol):
         dedup_key: DedupKey | None = None,
     ) -> PublishResult: ...
 
+    async def disconnect_room(
+        self,
+        room: str,
+        *,
+        namespace: str | None,
+        exclude: frozenset[str],
+        dedup_key: DedupKey | None = None,
+    ) -> PublishResult: ...
+
 
 class Telemetry:
     """What the composition root uses of this package. This class writes log lines and exports no spans."""

@@ -12,6 +12,7 @@ from gateway.domain.redis_url import parse_redis_url
 from gateway.interfaces import (
     AckStore,
     Broker,
+    ConnectionRooms,
     DedupStore,
     Disconnects,
     LoggedMessages,
@@ -55,6 +56,7 @@ class StateUnderTest(Protocol):
     webhook_queues: WebhookQueues
     presence_events: PresenceEvents
     user_lists: UserLists
+    connection_rooms: ConnectionRooms
     replies: Replies
 
     def now(self) -> float:
@@ -116,6 +118,7 @@ class MemoryUnderTest:
         self.webhook_queues: WebhookQueues = state.webhook_queues
         self.presence_events: PresenceEvents = state.presence_events
         self.user_lists: UserLists = state.user_lists
+        self.connection_rooms: ConnectionRooms = state.connection_rooms
         self.replies: Replies = state.replies
 
     def now(self) -> float:
@@ -174,6 +177,7 @@ class RedisUnderTest:
         self.webhook_queues: WebhookQueues = state.webhook_queues
         self.presence_events: PresenceEvents = state.presence_events
         self.user_lists: UserLists = state.user_lists
+        self.connection_rooms: ConnectionRooms = state.connection_rooms
         self.replies: Replies = state.replies
 
     def now(self) -> float:

@@ -31,7 +31,9 @@ def description() -> dict[str, Any]:
     Only the operator of a gateway knows its namespaces.
     """
     document: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
-    for name in ("Emit", "EmitToRoom", "EmitToUsers", "BatchMessage", "Disconnect"):
+    for name in (
+        "Emit", "EmitToRoom", "EmitToUsers", "BatchMessage", "Disconnect", "DisconnectRoom", "RoomChange"
+    ):  # fmt: skip
         namespace = document["components"]["schemas"][name]["properties"]["namespace"]
         del namespace["pattern"]
         namespace["enum"] = ["/"]

@@ -2,6 +2,7 @@
 
 broker     MemoryBroker: appends entries, queues them for the listener (DeliveryQueue)
 guards     MemoryAckStore, MemoryDedupStore, MemoryRateLimits
+connection_rooms  MemoryConnectionRooms: changes of rooms in presence and sessions
 history    History: the recent entries, indexed by room; where it was trimmed
 presence   MemoryPresence: the connections of each user
 presence_events  MemoryPresenceEvents, MemoryUserLists
@@ -30,6 +31,7 @@ from gateway.domain.notifications import (
 from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
 from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, DeliveryQueue, MemoryBroker
+from gateway.state.memory.connection_rooms import MemoryConnectionRooms
 from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
@@ -102,6 +104,7 @@ class MemoryState:
     acks: MemoryAckStore = field(init=False)
     webhook_queues: MemoryWebhookQueues = field(init=False)
     replies: MemoryReplies = field(init=False)
+    connection_rooms: MemoryConnectionRooms = field(init=False)
     _history: History = field(init=False)
     _delivery_queue: DeliveryQueue = field(init=False)
     _results: TtlMap[str, PublishResult] = field(init=False)
@@ -188,6 +191,8 @@ class MemoryState:
             notified=self._notified,
             replica=self.replica,
         )
+
+        self.connection_rooms = MemoryConnectionRooms(self.broker, self.presence, self.sessions)
 
     async def run(self, started: asyncio.Event) -> None:
         """Wait until cancelled: memory needs no work in the background."""

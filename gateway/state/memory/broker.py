@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
@@ -16,6 +16,7 @@ from gateway.domain.messages import (
     LogEntry,
     Message,
     PublishResult,
+    RoomChange,
     check_batch,
     has_exact_count,
     is_volatile,
@@ -175,6 +176,8 @@ class MemoryBroker:
         self._notified = notified
         self._replica = replica
         self._subscribed: set[Address] = set()
+        self._awaited: Counter[Address] = Counter()
+        """Addresses that changes of rooms in the queue may subscribe, with the number of these changes."""
         # The position before the first entry: with microseconds as its sequence no other process has the same.
         milliseconds, microseconds = divmod(int(clock.now() * 1_000_000), 1000)
         self._began = milliseconds, 1000 * microseconds
@@ -272,6 +275,8 @@ class MemoryBroker:
         while True:
             entry, position = await self._delivery_queue.take()
             await deliver(entry, position, more=len(self._delivery_queue) > 0)
+            if isinstance(entry, RoomChange):
+                self._awaited -= Counter(_joined(entry))
 
     async def history(
         self, after: Position, addresses: Collection[Address], *, max_entries: int, max_bytes: int
@@ -323,8 +328,12 @@ class MemoryBroker:
             self._order = positions.next_position(self._order, int(self._clock.now() * 1000))
             self._newest = positions.position_at(self._order)
             self._history.add(entry, self._newest, self._order, addresses, size)
-        if not self._subscribed.isdisjoint(addresses):
+        if not self._subscribed.isdisjoint(addresses) or (
+            self._awaited and not self._awaited.keys().isdisjoint(addresses)
+        ):
             self._delivery_queue.put(entry, self._newest, size)
+            if isinstance(entry, RoomChange):
+                self._awaited.update(_joined(entry))
         connections = self._presence.connections_at(addresses)
         wants_replicas = connections > 0 and wants_replies(entry)
         return PublishResult(
@@ -338,3 +347,7 @@ class MemoryBroker:
             if with_counts
             else (),
         )
+
+
+def _joined(change: RoomChange) -> list[Address]:
+    return [Address(change.namespace, room) for room in change.changed] if change.is_join else []

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from gateway.domain.errors import TooManyConnections
-from gateway.domain.messages import Address
+from gateway.domain.messages import Address, RoomChange
+from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
 from gateway.interfaces import Clock
@@ -55,7 +56,8 @@ class MemoryPresence:
         self._max_recoverable = max_recoverable
         self._parked: OrderedDict[str, _Parked] = OrderedDict()
         """Recoverable connections by sid, the one whose window ends first in front."""
-        self._parked_counts: Counter[Address] = Counter()
+        self._parked_at: dict[Address, dict[str, None]] = {}
+        """Recoverable connections by address."""
         self._parked_sids: dict[str, dict[str, None]] = {}
         """Recoverable connections by user."""
         self.last_seen: TtlMap[str, float] = TtlMap(
@@ -136,7 +138,7 @@ class MemoryPresence:
         elif connection is not None and self._recovery_seconds > 0:
             ends_at = self._clock.monotonic() + self._recovery_seconds
             self._parked[sid] = _Parked(ends_at, connection.user, addresses, session)
-            _count(self._parked_counts, addresses, 1)
+            self._index_parked(sid, addresses)
             self._parked_sids.setdefault(connection.user, {})[sid] = None
             self._sweep_parked()
 
@@ -171,11 +173,43 @@ class MemoryPresence:
         if not self._parked:
             return 0
         self._sweep_parked()
-        return sum([self._parked_counts[address] for address in addresses])
+        return sum([len(self._parked_at.get(address, ())) for address in addresses])
 
     def forget_recoverable(self, sid: str) -> None:
         """Count a connection as recoverable no more: its session was removed."""
         self._forget_parked(sid)
+
+    def change_recoverable(self, change: RoomChange, at: Position, *, max_rooms: int | None) -> None:
+        """See ``gateway.interfaces.ConnectionRooms``."""
+        self._sweep_parked()
+        excluded = {Address(change.namespace, name) for name in change.exclude}
+        sids = {sid for address in change.addresses for sid in self._parked_at.get(address, ())}
+        for sid in sids:
+            parked = self._parked[sid]
+            if parked.session is not None and excluded.isdisjoint(parked.addresses):
+                self._change_parked(sid, parked, parked.session.changed_by(change, at), max_rooms)
+
+    def _change_parked(
+        self, sid: str, parked: _Parked, session: RecoverySession, max_rooms: int | None
+    ) -> None:
+        if session == parked.session or (max_rooms is not None and len(session.rooms) - 1 > max_rooms):
+            return
+        self._unindex_parked(sid, parked.addresses)
+        names = (None, *(session.rooms | {sid}))
+        addresses = tuple([Address(session.namespace, room) for room in names])
+        self._parked[sid] = parked._replace(addresses=addresses, session=session)
+        self._index_parked(sid, addresses)
+
+    def _index_parked(self, sid: str, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            self._parked_at.setdefault(address, {})[sid] = None
+
+    def _unindex_parked(self, sid: str, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            sids = self._parked_at[address]
+            del sids[sid]
+            if not sids:
+                del self._parked_at[address]
 
     def _sweep_parked(self) -> None:
         now = self._clock.monotonic()
@@ -188,7 +222,7 @@ class MemoryPresence:
     def _forget_parked(self, sid: str) -> None:
         parked = self._parked.pop(sid, None)
         if parked is not None:
-            _count(self._parked_counts, parked.addresses, -1)
+            self._unindex_parked(sid, parked.addresses)
             sids = self._parked_sids[parked.user]
             del sids[sid]
             if not sids:

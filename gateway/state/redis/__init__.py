@@ -7,6 +7,7 @@
     presence_events  changes of users between online and offline, and lists of connections
     sessions     recovery sessions, and their records
     disconnects   connections that are gone, many in one script
+    connection_rooms  changes of rooms of many connections in one script
     guards       nonces and idempotency keys, rate limits, revocations
     membership   the lease of this replica, and the reaping of replicas whose lease has expired
     liveness     pub/sub probes and the status that follows from them

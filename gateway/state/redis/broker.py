@@ -145,16 +145,16 @@ class RedisBroker:
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         channels = [self._keys.channel(address) for address in addresses]
         # The channels stay watched if subscribing fails: other callers may need them, and each unsubscribes its own.
-        self._log_reader.watch(channels)
+        self._log_reader.channels.watch(channels)
         await self._subscriber.subscribe(channels)
         # Read after the confirmation: every entry after this position is received on the channels.
         generation, newest = await self.log_end()
-        self._log_reader.set_start(channels, generation, newest)
+        self._log_reader.channels.set_start(channels, generation, newest)
         return newest
 
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
         channels = [self._keys.channel(address) for address in addresses]
-        self._log_reader.unwatch(channels)
+        self._log_reader.channels.unwatch(channels)
         self._subscriber.unsubscribe(channels)
 
     async def listen(self, deliver: Deliver, flush: Flush = no_flush, /) -> None:

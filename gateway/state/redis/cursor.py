@@ -1,8 +1,9 @@
-"""How far a replica has read in the stream, and what it must not deliver twice. Pure."""
+"""How far a replica has read in the stream, from where it delivers, and what it must not deliver twice. Pure."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from typing import Final
 
 from gateway.domain import positions
@@ -98,3 +99,59 @@ class Cursor:
     def contiguous(self) -> int:
         """The number of checkpoints, from the newest, between which nothing was delivered."""
         return 1 + len(self._recent)
+
+
+class WatchedChannels:
+    """The channels whose entries are delivered, each with where it begins."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._since: dict[bytes, tuple[str, Position]] = {}
+        """A generation of the log, and the last position there not to deliver."""
+        self._provisional: set[bytes] = set()
+        """Channels whose beginning is earlier than necessary, until ``set_start`` is called for them."""
+
+    def __contains__(self, channel: bytes) -> bool:
+        return channel in self._since
+
+    def watch(self, channels: Collection[bytes]) -> None:
+        """Deliver entries of these channels from now on."""
+        for channel in channels:
+            if channel not in self._since:
+                self._since[channel] = (self._cursor.generation, self._cursor.newest)
+                self._provisional.add(channel)
+
+    def set_start(self, channels: Collection[bytes], generation: str, position: Position) -> None:
+        """Set the position after which entries of these channels are delivered, where none is set yet.
+
+        Of several concurrent callers the first sets it; its position serves those with later ones, too.
+        """
+        for channel in channels:
+            if channel in self._provisional:
+                self._provisional.discard(channel)
+                self._since[channel] = (generation, position)
+
+    def watch_from(self, channels: Collection[bytes]) -> bool:
+        """Deliver entries of these channels after the newest position. Return whether all began there or earlier."""
+        generation, newest = here = self._cursor.generation, self._cursor.newest
+        begun = True
+        for channel in channels:
+            since, at = self._since.get(channel, ("", newest))
+            if since != generation or channel in self._provisional or positions.is_after(at, newest):
+                self._since[channel], begun = here, False
+                self._provisional.discard(channel)
+        return begun
+
+    def unwatch(self, channels: Collection[bytes]) -> None:
+        """Deliver no further entries of these channels."""
+        for channel in channels:
+            self._since.pop(channel, None)
+            self._provisional.discard(channel)
+
+    def has_wanted(self, channel: bytes, position: Position) -> bool:
+        """Whether an entry of the present log at a position of a channel is to be delivered."""
+        since = self._since.get(channel)
+        if since is None:
+            return False
+        # For a channel that was watched since an earlier log, every entry of this one is wanted.
+        return since[0] != self._cursor.generation or positions.is_after(position, since[1])

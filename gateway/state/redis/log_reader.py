@@ -21,7 +21,7 @@ from gateway.domain.positions import Position
 from gateway.interfaces import Deliver, Flush, no_flush
 from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
-from gateway.state.redis.cursor import Cursor
+from gateway.state.redis.cursor import Cursor, WatchedChannels
 from gateway.state.redis.losses import Losses
 from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.records import DecodeError, Logged, LossMarker, Pointer, Probe, QueueWake
@@ -75,12 +75,8 @@ class LogReader:
         self._on_gap = on_gap
         self._on_own_probe = on_probe
         self._metrics = metrics
-        self._since: dict[bytes, tuple[str, Position]] = {}
-        """Where each watched channel begins: a generation of the log, and the last position there not to deliver."""
-        self._provisional: set[bytes] = set()
-        """Watched channels whose beginning is earlier than necessary, until ``set_start`` is called for them."""
         self._loop = asyncio.get_running_loop()
-        self._is_stale = False
+        self._is_stale = self._reads_on = False
         self._has_reported_loss = False
         self._out_of_order_until = positions.START
         """While the log is read after a loss: messages up to here are older than some that were delivered."""
@@ -90,33 +86,23 @@ class LogReader:
         self._flush: Flush = no_flush
         self._may_wait = False
         """Whether frames of the last entry may wait for the next one."""
+        self.is_complete = asyncio.Event()
+        """Set unless ``watch_from_newest`` was called, and the log is not read yet."""
+        self.is_complete.set()
         self.started = asyncio.Event()
         self.messages_received = 0
         """Entries received on channels, whether a connection here wants them or not."""
         self.cursor = Cursor()
+        self.channels = WatchedChannels(self.cursor)
 
-    def watch(self, channels: Collection[bytes]) -> None:
-        """Deliver entries of these channels from now on."""
-        for channel in channels:
-            if channel not in self._since:
-                self._since[channel] = (self.cursor.generation, self.cursor.newest)
-                self._provisional.add(channel)
+    def watch_from_newest(self, channels: Collection[bytes]) -> None:
+        """Deliver every entry of these channels after the one that is delivered now, before any later one.
 
-    def set_start(self, channels: Collection[bytes], generation: str, position: Position) -> None:
-        """Set the position after which entries of these channels are delivered, where none is set yet.
-
-        Of several concurrent callers the first sets it; its position serves those with later ones, too.
+        Called while the listener delivers. Entries before Redis confirms the subscription are in the log alone.
         """
-        for channel in channels:
-            if channel in self._provisional:
-                self._provisional.discard(channel)
-                self._since[channel] = (generation, position)
-
-    def unwatch(self, channels: Collection[bytes]) -> None:
-        """Deliver no further entries of these channels."""
-        for channel in channels:
-            self._since.pop(channel, None)
-            self._provisional.discard(channel)
+        if not self.channels.watch_from(channels):
+            self._reads_on = True
+            self.is_complete.clear()
 
     def mark_stale(self) -> None:
         """Read the log before the next delivery: it may hold an entry that was never published."""
@@ -136,6 +122,11 @@ class LogReader:
         self._flush = flush
         self._expects_tags = self._codec.tags_frames
         while True:
+            while self._reads_on:
+                self._reads_on = False
+                await self._resync(deliver, is_planned=True)
+                if not self._reads_on:
+                    self.is_complete.set()
             if self._may_wait and not self._receive_buffer.has_data:
                 await self._send_waiting()
             item = await self._receive_buffer.take()
@@ -158,7 +149,7 @@ class LogReader:
         except DecodeError as error:
             self._metrics.decode_errors.count()
             if (
-                channel in self._since
+                channel in self.channels
                 and error.position is not None
                 and self.cursor.is_beyond(error.position)
                 and await self._is_own(error.generation, deliver)
@@ -173,7 +164,7 @@ class LogReader:
             self._notify(sent)
             return
         self.messages_received += 1
-        if channel not in self._since and not isinstance(sent, LossMarker):
+        if channel not in self.channels and not isinstance(sent, LossMarker):
             return
         if generation != self.cursor.generation and not await self._is_own(generation, deliver):
             self._metrics.decode_errors.count()
@@ -301,11 +292,13 @@ class LogReader:
 
     # resync
 
-    async def _resync(self, deliver: Deliver, *, is_subscribed: bool = True) -> None:
+    async def _resync(
+        self, deliver: Deliver, *, is_subscribed: bool = True, is_planned: bool = False
+    ) -> None:
         """Read the log to its end and deliver what is wanted and new.
 
         Without ``is_subscribed`` the connection was lost again and this is one of many attempts: it is logged only if
-        it delivered anything.
+        it delivered anything. One that ``is_planned``, after a change of rooms, is neither logged nor counted.
         """
         before, checkpoints = self.cursor.newest, self.cursor.checkpoints()
         count, is_complete = 0, True
@@ -332,6 +325,8 @@ class LogReader:
         self.cursor.move_to(Position(newest.decode()))
         if not is_complete:
             self._report(DATA_LOST)  # its address is not known, so every connection may have missed it
+        if is_planned:
+            return
         if is_subscribed or count:
             log.info("redis.resynced", entries=count, upto=self.cursor.newest)
         self._metrics.resyncs.count()
@@ -369,14 +364,9 @@ class LogReader:
         return not isinstance(entry, LossMarker)
 
     def _is_wanted(self, entry: Logged, position: Position) -> bool:
-        if isinstance(entry, LossMarker):
-            return True
-        for address in entry.addresses:
-            since = self._since.get(self._keys.channel(address))
-            # For a channel that was watched since an earlier log, every entry of this one is wanted.
-            if since and (since[0] != self.cursor.generation or positions.is_after(position, since[1])):
-                return True
-        return False
+        return isinstance(entry, LossMarker) or any(
+            self.channels.has_wanted(self._keys.channel(address), position) for address in entry.addresses
+        )
 
     async def _retry(self, read: Callable[[], Any]) -> Any:
         """Read until Redis answers. Nothing may be delivered before."""

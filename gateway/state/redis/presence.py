@@ -1,8 +1,9 @@
 """Who is connected, over all replicas, and the records of connections.
 
     conns:<r>     sid → {"user", "at": [address names], "r"?,   read by the scripts (registry.lua); r: it has a session,
-                         "p"?, "e"?, "l"?}                      whose first position and {room: position at which it was
-                                                                joined} these are; l: the namespace in whose list it is
+                         "p"?, "e"?, "j"?, "l"?}                whose first position and {room: position at which it was
+                                                                joined} these are; j: the rooms that no token granted;
+                                                                l: the namespace in whose list it is
     user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  format, namespace, transport, connected at
 
 A release reads its own format and the previous one. A record that it cannot read counts as absent.
@@ -22,7 +23,7 @@ from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition, TooManyConnections
 from gateway.domain.messages import Address
 from gateway.domain.names import SID_PREFIX
-from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.presence import ChangedRooms, PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.presence_events import PresenceRecording
@@ -67,6 +68,8 @@ class Registration:
             record["p"] = self.session.first_position
             if self.session.joined_at:
                 record["e"] = dict(self.session.joined_at)
+            if self.session.joined_rooms:
+                record["j"] = sorted(self.session.joined_rooms)
         return _ENCODE(record)
 
     def encode_public(self) -> str:
@@ -183,10 +186,8 @@ class RedisPresence:
     async def change_rooms(
         self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None
     ) -> None:
-        known = self._here.get(sid)
-        if known is not None:
-            now = self._here[sid] = replace(known, rooms=frozenset(rooms), session=session)
-            counted = now.encode_addresses(has_session=self._pid_of(sid) is not None)
+        counted = self.moved(ChangedRooms(sid, frozenset(rooms), session))
+        if counted is not None:
             await self.write([sid], "change_rooms", sid, counted, has_rules=True)
 
     async def change_transport(self, sid: str, transport: str) -> None:
@@ -223,7 +224,15 @@ class RedisPresence:
     def _arguments(self, registered: Registration) -> tuple[str, ...]:
         return registered.arguments(self._pid_of(registered.connection.sid) or "")
 
-    # called by RedisDisconnects
+    # called by RedisConnectionRooms and RedisDisconnects
+
+    def moved(self, changed: ChangedRooms) -> str | None:
+        """Replace the rooms of a connection here; return what Redis counts of it, None if it is not registered here."""
+        known = self._here.get(changed.sid)
+        if known is None:
+            return None
+        now = self._here[changed.sid] = replace(known, rooms=changed.rooms, session=changed.session)
+        return now.encode_addresses(has_session=self._pid_of(changed.sid) is not None)
 
     def leave(self, sid: str, *, is_parked: bool) -> bool:
         """Forget a connection that is gone. Return whether that is to be written."""

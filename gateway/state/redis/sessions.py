@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -147,9 +148,7 @@ class RedisSessions:
         await self._save([session])
 
     async def change(self, session: RecoverySession) -> None:
-        known = self._in_use.get(session.pid)
-        if known is not None and known.owner == session.owner:
-            self._keep(session)
+        if self.replace(session):
             await self._write(
                 [session], "change_session", session.pid, session.owner, encode_session(session)
             )
@@ -214,15 +213,29 @@ class RedisSessions:
                     del self._being_saved[pid]
 
     async def _write(self, sessions: Sequence[RecoverySession], script: str, *arguments: str) -> None:
-        try:
+        with self.writing(sessions):
             await self._commands.call(script, self._replica, *arguments)
+
+    # called by RedisConnectionRooms and RedisDisconnects
+
+    def replace(self, session: RecoverySession) -> bool:
+        """Keep a session instead of the former one. Return whether it is in use here, by the same owner."""
+        known = self._in_use.get(session.pid)
+        if known is None or known.owner != session.owner:
+            return False
+        self._keep(session)
+        return True
+
+    @contextmanager
+    def writing(self, sessions: Sequence[RecoverySession]) -> Iterator[None]:
+        """Record whether sessions are certainly written: Redis has them when the block ends without an error."""
+        try:
+            yield
         except BaseException:
             self._unsaved.update(session.pid for session in sessions)
             raise
         # If this write had to be repeated, a newer one may have been executed before it.
         self._unsaved.update(each.pid for each in sessions if self._in_use.get(each.pid) is not each)
-
-    # called by RedisDisconnects
 
     def leave(self, pid: str, owner: str, *, is_parked: bool) -> End:
         """Forget a session that is no longer in use here; return its end, which is kept until ``left``."""

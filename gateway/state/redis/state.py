@@ -16,6 +16,7 @@ from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
+from gateway.state.redis.connection_rooms import RedisConnectionRooms
 from gateway.state.redis.disconnects import RedisDisconnects
 from gateway.state.redis.errors import REJECTIONS, Rejections
 from gateway.state.redis.guards import RedisAckStore, RedisDedupStore, RedisRateLimits, RedisRevocations
@@ -87,6 +88,7 @@ class RedisState(RedisLimits):
     webhook_queues: RedisWebhookQueues = field(init=False)
     membership: Membership = field(init=False)
     replies: RedisReplies = field(init=False)
+    connection_rooms: RedisConnectionRooms = field(init=False)
 
     def __post_init__(self) -> None:
         self._keys = self.make_keys(self.prefix, self.url.database)
@@ -204,6 +206,14 @@ class RedisState(RedisLimits):
         )
         self.user_lists = RedisUserLists(commands)
         self.disconnects = RedisDisconnects(self.presence, self.sessions)
+        self.connection_rooms = RedisConnectionRooms(
+            commands,
+            self._keys,
+            presence=self.presence,
+            sessions=self.sessions,
+            subscriber=self.subscriber,
+            log_reader=self.log_reader,
+        )
         self.membership = Membership(
             commands=commands,
             presence=self.presence,

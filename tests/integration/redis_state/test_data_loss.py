@@ -91,10 +91,10 @@ async def test_new_log_begins_beyond_the_positions_of_the_former_one(server: Red
 async def test_start_of_a_channel_is_that_of_its_first_subscriber(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         log_reader, generation = a.state.log_reader, a.state.log_reader.cursor.generation
-        log_reader.watch([ROOM])  # for two subscribers, of which the first sets the start
-        log_reader.set_start([ROOM], generation, await newest_position(a.state.broker))
+        log_reader.channels.watch([ROOM])  # for two subscribers, of which the first sets the start
+        log_reader.channels.set_start([ROOM], generation, await newest_position(a.state.broker))
         news = await a.push("room")
-        log_reader.set_start([ROOM], generation, await newest_position(a.state.broker))
+        log_reader.channels.set_start([ROOM], generation, await newest_position(a.state.broker))
 
         a.state.subscriber.reconnect()
 

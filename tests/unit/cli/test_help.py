@@ -43,6 +43,9 @@ def test_commands_are_the_documented_ones() -> None:
         "history room",
         "history user",
         "history broadcast",
+        "disconnect room",
+        "join",
+        "leave",
         "sign",
         "keygen",
         "listen",
@@ -75,7 +78,7 @@ def test_help_of_every_command_has_an_example(path: tuple[str, ...]) -> None:
     [
         path
         for path in COMMANDS
-        if path[0] in {"emit", "presence", "disconnect", "history"}
+        if path[0] in {"emit", "presence", "disconnect", "history", "join", "leave"}
         or path[1:] in {("list",), ("dead",), ("replay",)}
     ],
     ids=" ".join,

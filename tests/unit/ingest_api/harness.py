@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import LogEntry, Message
+from gateway.domain.names import GRANTED_PREFIXES
 from gateway.domain.presence import PresentConnection
 from gateway.domain.webhooks import Webhook
 from gateway.http_server import HttpServer
@@ -24,6 +25,7 @@ from gateway.services.acks import AckWaits
 from gateway.services.counted_disconnects import DisconnectCount
 from gateway.services.message_history import MessageHistory
 from gateway.services.publish import MessagePublisher
+from gateway.services.room_changes import RoomChangePublisher
 from gateway.state.memory import MemoryState
 from gateway.timers import SystemClock
 from gateway.transport.connection_totals import ConnectionTotals
@@ -33,7 +35,10 @@ from ingest_api import signing
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.app import create_rest_api, mount
 from ingest_api.history import HistoryHandlers
+from ingest_api.interfaces import Publisher
 from ingest_api.pipeline import RestApi
+from ingest_api.revocation import RevocationHandlers
+from ingest_api.room_changes import RoomChangeHandlers
 from tests.support.clock import FakeClock
 from tests.support.waiter import TIMEOUT_SECONDS
 
@@ -301,15 +306,28 @@ async def run_rest_api(
         dedup=state.dedup,
         namespaces=("/", "/events"),
     )
+    room_changes = RoomChangeHandlers(
+        changer=RoomChangePublisher(
+            broker=cast(Broker, publisher),
+            rooms=state.connection_rooms,
+            replies=state.replies,
+            max_rooms_per_connection=50,
+            join_wait_seconds=state.join_wait_seconds,
+            metrics=MetricFactory(),
+        ),
+        publisher=cast(Publisher, publisher),
+        namespaces=("/", "/events"),
+        granted_prefixes=(*GRANTED_PREFIXES, "team:"),
+    )
+    revoking = RevocationHandlers(revocations=server.revocations, answers=state.acks, dedup=state.dedup)
     options: dict[str, Any] = {
         "publisher": wrap_publisher(publisher) if wrap_publisher else publisher,
-        "groups": [histories.routes],
+        "groups": [histories.routes, room_changes.routes, revoking.routes],
         "presence": state.presence,
         "dedup": state.dedup,
         "rates": state.rates,
         "queues": ConfiguredQueues(cast(State, state), server.webhooks),
         "answers": state.acks,
-        "revocations": server.revocations,
         "ack_waits": AckWaits(replies=state.replies, max_bytes=100_000, metrics=MetricFactory()),
         "keys": lookup or {key.id: key for key in keys}.get,
         "clock": clock,
@@ -366,6 +384,7 @@ class _RecordingPublisher:
         self.publish = self._publishing.publish
         self.publish_all = self._publishing.publish_all
         self.disconnect_user = self._publishing.disconnect_user
+        self.disconnect_room = self._publishing.disconnect_room
 
     async def append(self, entry: LogEntry, dedup_key: Any = None, *, with_counts: bool = False) -> Any:
         result = await self._append(entry, dedup_key, with_counts=with_counts)

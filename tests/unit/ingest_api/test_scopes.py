@@ -20,6 +20,9 @@ CALLS: list[tuple[str, str, Any]] = [
     ("GET", "/presence/42", b""),
     ("POST", "/disconnect/user/42", {}),
     ("POST", "/revoke", {"jti": "t-1"}),
+    ("POST", "/disconnect/room", {"room": "org:7"}),
+    ("POST", "/join", {"who": "everyone", "rooms": ["a"]}),
+    ("POST", "/leave", {"who": "everyone", "rooms": ["a"]}),
     ("GET", "/webhooks", b""),
     ("GET", "/webhooks/none/dead", b""),
     ("POST", "/webhooks/none/replay", {"ids": ["a"]}),
@@ -51,6 +54,7 @@ def key(*scopes: str) -> IngestKey:
         ("broadcast", {"/broadcast"}),
         ("presence", {"/presence/42"}),
         ("history", HISTORY),
+        ("join", {"/join", "/leave"}),
         ("admin", ADMIN),
     ],
 )
@@ -112,6 +116,37 @@ async def test_scope_may_be_narrowed_to_names(
 ) -> None:
     async with run_rest_api(keys=(key(*scopes),)) as server:
         response = await server.post(target, EVENT | address, key=key(*scopes))
+
+        assert response.status == status
+        assert status == 200 or response.code == "missing_scope"
+        assert len(server.published) == (status == 200)
+
+
+@pytest.mark.parametrize("target", ["/join", "/leave"])
+@pytest.mark.parametrize(
+    ("scopes", "rooms", "status"),
+    [
+        (["join"], ["chat:1"], 200),
+        (["join:chat:*"], ["chat:1", "chat:2"], 200),
+        (["join:chat:*"], ["chat:1", "lobby"], 403),
+        (["join:chat:*", "join:lobby"], ["chat:1", "lobby"], 200),
+        (["join"], ["org:7"], 403),
+        (["join:*"], ["role:admin"], 403),
+        (["join:o*"], ["org:7"], 403),
+        (["join:org:*"], ["org:7"], 200),
+        (["join:role:a*"], ["role:admin"], 200),
+        (["join"], ["tenant:1"], 403),
+        (["join", "join:user:*"], ["user:42"], 403),
+        (["join", "join:~*"], [SID], 403),
+        (["join"], ["team:1"], 403),
+        (["join:team:*"], ["team:1"], 200),
+    ],
+)
+async def test_rooms_that_tokens_grant_are_joined_by_a_scope_that_names_them_and_those_of_users_never(
+    target: str, scopes: list[str], rooms: list[str], status: int
+) -> None:
+    async with run_rest_api(keys=(key(*scopes),)) as server:
+        response = await server.post(target, {"who": {"user": "42"}, "rooms": rooms}, key=key(*scopes))
 
         assert response.status == status
         assert status == 200 or response.code == "missing_scope"

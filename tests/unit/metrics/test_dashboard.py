@@ -37,6 +37,8 @@ WITHOUT_PANEL = {
     "sio_gateway_presence_updates_oldest_age_seconds",
     "sio_gateway_redis_connected",
     "sio_gateway_redis_messages_received_total",
+    "sio_gateway_room_change_replies_missing_total",
+    "sio_gateway_room_changes_total",
     "sio_gateway_user_lists_total",
     "sio_gateway_webhook_deliveries_total",
     "sio_gateway_webhook_delivery_seconds",

@@ -22,8 +22,10 @@ from gateway.services.connect import Connector
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.publish import MessagePublisher
-from gateway.services.recovery import ConnectResult, Recovery, Replayer
+from gateway.services.recovery import ConnectResult, Recovery
+from gateway.services.replay import Replayer
 from gateway.services.replay_budget import ReplayBudget
+from gateway.services.room_changes import RoomChangeListener, RoomChangePublisher
 from gateway.services.token_expiry import TokenExpiry
 from gateway.state.memory import MemoryState
 from gateway.transport import packets
@@ -249,7 +251,6 @@ class Services:
             send_buffer_bytes=SEND_BUFFER_BYTES,
             budget=ReplayBudget(clock=self.clock, schedule=self.schedule, metrics=self.metrics),
         )
-        self.replayer = Replayer(recovery=self.recovery, encode=encode, on_replayed=self.replayed.append)
         self.publisher = MessagePublisher(
             broker=self.broker,
             clock=self.clock,
@@ -265,6 +266,28 @@ class Services:
             sessions=self.state.sessions,
             max_rooms_per_connection=max_rooms,
             join_wait_seconds=lambda room: self.join_wait_seconds.get(room, 0.0),
+        )
+        self.replayer = Replayer(
+            recovery=self.recovery,
+            memberships=self.memberships,
+            encode=encode,
+            on_replayed=self.replayed.append,
+        )
+        self.room_changes = RoomChangeListener(
+            hub=self.hub,
+            broker=self.broker,
+            rooms=self.state.connection_rooms,
+            replies=self.state.replies,
+            memberships=self.memberships,
+            disconnector=self.disconnector,
+        )
+        self.room_change_publisher = RoomChangePublisher(
+            broker=self.broker,
+            rooms=self.state.connection_rooms,
+            replies=self.state.replies,
+            max_rooms_per_connection=max_rooms,
+            join_wait_seconds=lambda room: self.join_wait_seconds.get(room, 0.0),
+            metrics=self.metrics,
         )
         self.connector = Connector(
             hub=self.hub,
@@ -301,12 +324,13 @@ class Services:
             asyncio.create_task(self.broker.listen(self._deliver)),
             asyncio.create_task(self.disconnector.run()),
             asyncio.create_task(self.replayer.run()),
+            asyncio.create_task(self.room_changes.run()),
         ]
 
     async def _deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
         await self.delivery_gate.wait()
         self.delivered(entry)
-        await self.hub.deliver(entry, position, more=more)
+        await self.room_changes.deliver(entry, position, more=more)
 
     def _on_disconnected(self, command: DisconnectCommand, ended: int) -> None:
         self.on_disconnected(command, ended)

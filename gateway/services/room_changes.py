@@ -1,0 +1,298 @@
+"""Changes of rooms that backends request: publish them, and apply them to the connections of this replica.
+
+A change is an entry of the log. Each replica applies it where it is in the order of entries: to its live connections
+when the listener reaches it (``RoomChangeListener``), to others when they replay the history (``Replayer``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from gateway.domain import positions
+from gateway.domain.dedup import DedupKey
+from gateway.domain.disconnects import DRAINING
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.messages import Address, LogEntry, PublishResult, Reply, RoomChange
+from gateway.domain.positions import Position
+from gateway.domain.presence import ChangedRooms
+from gateway.hub import Connection, ConnectionState, Hub
+from gateway.interfaces import Broker, ConnectionRooms, Replies
+from gateway.metrics import MetricFactory, one_label
+from gateway.services.disconnect import Disconnector
+from gateway.services.memberships import Memberships
+
+REPLY_SECONDS: Final = 2.0
+"""How long a request waits for the replicas. One that is suspended or was killed applies the change later."""
+LOCK_SECONDS: Final = 1.0
+"""How long the listener waits for other changes of the rooms of its connections."""
+APPLY_SECONDS: Final = 5.0
+"""How long the listener repeats what the state does not do; then it disconnects the clients, which resume."""
+_RETRY_SECONDS: Final = 0.1
+_BATCH: Final = 50
+JOIN, LEAVE = "join", "leave"
+
+log = structlog.get_logger(__name__)
+
+
+class RoomChangeResult(NamedTuple):
+    """The result of the broker, and how many connections did not join because they would be in too many rooms."""
+
+    published: PublishResult
+    rejected: int = 0
+
+
+class RoomChangePublisher:
+    """Appends changes of rooms, and waits until the replicas have applied them."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        rooms: ConnectionRooms,
+        replies: Replies,
+        max_rooms_per_connection: int | None,
+        join_wait_seconds: Callable[[str], float],
+        metrics: MetricFactory,
+    ) -> None:
+        """``join_wait_seconds`` is that of the state."""
+        self._broker = broker
+        self._rooms = rooms
+        self._replies = replies
+        self._max_rooms = max_rooms_per_connection
+        self._join_wait_seconds = join_wait_seconds
+        self._published = metrics.counter(
+            "room_changes",
+            "Changes of rooms of backends of this replica that the broker accepted, by kind.",
+            ("kind",),
+            one_label((JOIN, LEAVE)),
+        )
+        self._unanswered = metrics.counter(
+            "room_change_replies_missing", "Replicas that did not apply a change of rooms within two seconds."
+        )
+
+    async def change_rooms(self, change: RoomChange, dedup_key: DedupKey | None = None) -> RoomChangeResult:
+        """Have connections join or leave rooms; return once the replicas with these connections have applied it.
+
+        A replica that does not reply within REPLY_SECONDS applies the change before every entry that is accepted after
+        this returned. Messages that are not kept in the history may be lost for its connections until then.
+
+        Raises: BrokerUnavailable, also while rooms cannot be joined beside a former release; what ``Broker.append``
+            raises.
+        """
+        wait_seconds = max(map(self._join_wait_seconds, change.changed)) if change.is_join else 0.0
+        if wait_seconds > 0:
+            raise BrokerUnavailable(
+                "replicas or sids of the previous release still live, so rooms cannot be joined yet",
+                retry_after_seconds=math.ceil(wait_seconds),
+            )
+        replies = _Replies()
+        self._replies.expect(change.id, replies.receive)
+        try:
+            published = await self._broker.append(change._replace(reply_to=self._replies.replica), dedup_key)
+            if published.replayed:
+                # The first request has waited for the replicas, or for its limited time.
+                return RoomChangeResult(published)
+            self._published.count((JOIN if change.is_join else LEAVE,))
+            await self._change_recoverable(change, published)
+            if missing := await replies.wait(published.replicas):
+                log.warning("rooms.replies_missing", id=change.id, replicas=missing)
+                self._unanswered.count((), len(missing))
+        finally:
+            self._replies.forget(change.id)
+        return RoomChangeResult(published, replies.rejected)
+
+    async def _change_recoverable(self, change: RoomChange, published: PublishResult) -> None:
+        if not published.recoverable:
+            return
+        try:
+            await self._rooms.change_recoverable(change, published.position, max_rooms=self._max_rooms)
+        except (BrokerUnavailable, BrokerTimeout) as error:
+            # Only numbers are wrong: the sessions find the change in the history.
+            log.warning("rooms.recoverable_not_counted", id=change.id, code=error.code)
+
+
+class _Replies:
+    """The replies to one change: which replicas have applied it."""
+
+    def __init__(self) -> None:
+        self._replicas: set[str] = set()
+        self._arrived = asyncio.Event()
+        self.rejected = 0
+
+    def receive(self, reply: Reply) -> None:
+        if reply.replica not in self._replicas:
+            self._replicas.add(reply.replica)
+            self.rejected += int(json.loads(reply.content)["rejected"])
+            self._arrived.set()
+
+    async def wait(self, replicas: Collection[str]) -> list[str]:
+        """Wait for a reply of each of the replicas, for REPLY_SECONDS at most; return those without one."""
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                while not self._replicas.issuperset(replicas):
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            return sorted(set(replicas) - self._replicas)
+        return []
+
+
+class RoomChangeListener:
+    """Delivers entries to the hub, and applies changes of rooms to the connections of this replica.
+
+    Nothing is delivered while a change is applied. A connection that does not get its rooms in time is disconnected. It
+    has received nothing that is newer, so it finds the change in the history when it is resumed.
+    """
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        broker: Broker,
+        rooms: ConnectionRooms,
+        replies: Replies,
+        memberships: Memberships,
+        disconnector: Disconnector,
+    ) -> None:
+        self._hub = hub
+        self._broker = broker
+        self._rooms = rooms
+        self._replies = replies
+        self._memberships = memberships
+        self._disconnector = disconnector
+        self._unsent: asyncio.Queue[tuple[RoomChange, int]] = asyncio.Queue()
+
+    def deliver(self, entry: LogEntry, position: Position, *, more: bool = False) -> Awaitable[None]:
+        """Deliver an entry; see ``interfaces.Deliver``."""
+        if isinstance(entry, RoomChange):
+            return self._deliver_change(entry, position)
+        return self._hub.deliver(entry, position, more=more)
+
+    async def run(self) -> None:
+        """Send replies, until cancelled."""
+        while True:
+            change, rejected = await self._unsent.get()
+            # Else a volatile message after the answer could come behind a later change of the same rooms.
+            await self._rooms.wait_delivered()
+            content = json.dumps({"rejected": rejected})
+            try:
+                await self._replies.send(change.reply_to, change.id, content)
+            except (BrokerUnavailable, BrokerTimeout) as error:
+                log.warning("rooms.reply_failed", id=change.id, code=error.code)
+
+    async def _deliver_change(self, change: RoomChange, position: Position) -> None:
+        await self._hub.deliver(change, position)  # everything before it is written
+        members = [
+            each
+            for each in await self._hub.recipients(change, change.addresses)
+            if _is_to_be_changed(each, position)
+        ]
+        locked: list[Connection] = []
+        try:
+            await self._lock(members, locked)
+            rejected = await self._apply(change, position, locked)
+        finally:
+            for each in locked:
+                if each.rooms_lock is not None:
+                    each.rooms_lock.release()
+        if change.reply_to:
+            self._unsent.put_nowait((change, rejected))
+
+    async def _lock(self, connections: Iterable[Connection], locked: list[Connection]) -> None:
+        """Lock the rooms of connections, and add these to ``locked``. A connection for which it takes too long is
+        disconnected."""
+        deadline = asyncio.get_running_loop().time() + LOCK_SECONDS
+        for connection in connections:
+            lock = connection.rooms_lock = connection.rooms_lock or asyncio.Lock()
+            try:
+                async with asyncio.timeout_at(deadline if lock.locked() else None):
+                    await lock.acquire()
+            except TimeoutError:
+                self._disconnect([connection], "rooms_locked")
+            else:
+                locked.append(connection)
+
+    async def _apply(self, change: RoomChange, position: Position, connections: Sequence[Connection]) -> int:
+        """Apply a change to locked connections; return how many would be in too many rooms."""
+        addresses = [Address(change.namespace, room) for room in change.changed]
+        rejected, failure = 0, ""
+        try:
+            for start in range(0, len(connections), _BATCH):
+                batch = connections[start : start + _BATCH]
+                changing = [each for each in batch if each.rooms_after(change, position) != each.rooms]
+                fitting = [each for each in changing if self._fits(each, change, position)]
+                rejected += len(changing) - len(fitting)
+                failure = failure or await self._change(change, position, fitting, addresses)
+                if failure:
+                    self._disconnect(fitting, failure)
+        finally:
+            await self._broker.unsubscribe([each for each in addresses if not self._hub.has(each)])
+        if rejected:
+            log.info("rooms.too_many", id=change.id, connections=rejected)
+        return rejected
+
+    def _fits(self, connection: Connection, change: RoomChange, position: Position) -> bool:
+        return self._memberships.is_within_limit(connection, connection.rooms_after(change, position))
+
+    async def _change(
+        self,
+        change: RoomChange,
+        position: Position,
+        connections: Sequence[Connection],
+        addresses: Sequence[Address],
+    ) -> str:
+        """Change the rooms of some connections; return why that failed, or nothing."""
+        if not connections:
+            return ""
+        # The hub first: a room without connections may be unsubscribed by the connection that left it last.
+        changed = [self._change_here(each, change, position) for each in connections]
+        try:
+            async with asyncio.timeout(APPLY_SECONDS):
+                if change.is_join:
+                    await _insist(lambda: self._rooms.subscribe(addresses))
+                await _insist(lambda: self._rooms.record(changed))
+        except TimeoutError:
+            return "state_unavailable"
+        return ""
+
+    def _change_here(self, connection: Connection, change: RoomChange, position: Position) -> ChangedRooms:
+        rooms = connection.rooms_after(change, position)
+        self._hub.change_rooms(connection, rooms)
+        if connection.session is not None:
+            connection.session = connection.session.changed_by(change, position)
+        return ChangedRooms(connection.sid, rooms, connection.session)
+
+    def _disconnect(self, connections: Sequence[Connection], reason: str) -> None:
+        log.warning("rooms.change_failed", connections=len(connections), reason=reason)
+        for connection in connections:
+            connection.transport.disconnect(DRAINING)
+            self._disconnector.disconnect(connection)
+
+
+def _is_to_be_changed(connection: Connection, position: Position) -> bool:
+    """Whether the listener applies a change to a connection, and not the replay of the history."""
+    if connection.state is ConnectionState.CLOSED or not connection.is_newer(position):
+        return False
+    if connection.state is not ConnectionState.LIVE and connection.wants_offsets:
+        connection.last_skipped = position  # so that it replays the change before it is live
+        return False
+    # A connection that went live after a replay has everything up to its watermark.
+    watermark = connection.replay_watermark
+    return watermark is None or positions.is_after(position, watermark)
+
+
+async def _insist(work: Callable[[], Awaitable[None]]) -> None:
+    """Repeat work until the state does it; the caller has a timeout."""
+    while True:
+        try:
+            await work()
+        except (BrokerUnavailable, BrokerTimeout):
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return

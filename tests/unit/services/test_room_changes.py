@@ -1,0 +1,381 @@
+"""Changes of rooms by a backend: for live, connecting and replaying connections, and for those that are away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.messages import DisconnectCommand, RoomChange, new_id
+from gateway.domain.positions import Position, is_after
+from gateway.hub import ConnectionState
+from gateway.services import room_changes
+from gateway.services.room_changes import RoomChangeResult
+from tests.support.waiter import TIMEOUT_SECONDS, await_until
+from tests.unit.services.harness import ConnectedClient, Services
+
+
+@pytest.fixture
+async def services() -> AsyncIterator[Services]:
+    made = Services(max_rooms=6)
+    yield made
+    await made.close()
+
+
+async def change(
+    services: Services,
+    *rooms: str,
+    who: tuple[str, ...] = ("user:alice",),
+    is_join: bool = True,
+    exclude: str = "",
+) -> RoomChangeResult:
+    entry = RoomChange(new_id(), "/", who, rooms, is_join, frozenset(exclude.split()))
+    return await services.room_change_publisher.change_rooms(entry)
+
+
+async def join(services: Services, *rooms: str, **options: Any) -> RoomChangeResult:
+    return await change(services, *rooms, **options)
+
+
+async def leave(services: Services, *rooms: str, **options: Any) -> RoomChangeResult:
+    return await change(services, *rooms, is_join=False, **options)
+
+
+async def client(services: Services, *rooms: str, user: str = "alice") -> ConnectedClient:
+    connected = await services.connect_client(services.identity(user, *rooms))
+    await connected.wait_live()
+    return connected
+
+
+async def lose(services: Services, lost: ConnectedClient) -> None:
+    services.disconnector.disconnect(lost.connection)
+    await asyncio.wait_for(services.disconnector.flush(), TIMEOUT_SECONDS)
+
+
+async def resume(services: Services, before: ConnectedClient, *rooms: str) -> ConnectedClient:
+    after = await services.connect_client(services.identity("alice", *rooms), pid=before.pid)
+    await after.wait_live()
+    assert after.connection.sid == before.connection.sid
+    return after
+
+
+async def recipients(services: Services, room: str) -> tuple[int, int]:
+    result = await services.broker.append(services.message(room))
+    return result.connections, result.recoverable
+
+
+def names(received: ConnectedClient) -> list[str]:
+    """The names of the messages that a client received, without their positions."""
+    return [name for name in received.event_names if name[0] in "mv"]
+
+
+# live
+
+
+async def test_after_the_answer_each_push_reaches_the_connections_and_none_from_before(
+    services: Services,
+) -> None:
+    alice, bob = await client(services), await client(services, user="bob")
+    await services.push("a", "m early")
+
+    result = await join(services, "a", "b", who=("user:alice", "user:bob"), exclude=bob.connection.sid)
+    await services.push("a", "m1")
+    await services.push("b", "v1", volatile=True)
+    await services.wait_delivered()
+
+    assert (result.published.connections, result.rejected) == (2, 0)
+    assert names(alice) == ["m1", "v1"]
+    assert names(bob) == []
+    assert await recipients(services, "a") == (1, 0)
+    assert alice.connection.session is not None
+    assert alice.connection.session.joined_rooms == alice.connection.joined_rooms == {"a", "b"}
+
+
+async def test_room_is_left_for_what_comes_after_and_granted_rooms_are_not(services: Services) -> None:
+    alice = await client(services, "granted")
+    await join(services, "a")
+    await services.push("a", "m1")
+    await leave(services, "a", "granted", "unknown")
+    await services.push("a", "m2")
+    await services.push("granted", "m3")
+    await services.wait_delivered()
+
+    assert names(alice) == ["m1", "m3"]
+    assert await recipients(services, "a") == (0, 0)
+
+
+async def test_connection_over_the_limit_joins_none_of_the_rooms_and_is_counted(services: Services) -> None:
+    alice, full = await client(services), await client(services, "c", "d", "e", "f")
+
+    result = await join(services, "a", "b")
+
+    assert result.rejected == 1
+    assert alice.connection.joined_rooms == {"a", "b"}
+    assert full.connection.joined_rooms == set()
+
+
+async def test_join_is_rejected_beside_a_former_release_and_leave_is_not(services: Services) -> None:
+    services.join_wait_seconds["a"] = 12.2
+    alice = await client(services)
+
+    with pytest.raises(BrokerUnavailable) as rejection:
+        await join(services, "b", "a")
+    await leave(services, "a")
+
+    assert rejection.value.retry_after_seconds == 13
+    assert alice.connection.joined_rooms == set()
+
+
+async def test_messages_accepted_while_the_listener_is_behind_are_not_lost(services: Services) -> None:
+    alice = await client(services)
+    services.delivery_gate.clear()
+    waiting = asyncio.create_task(join(services, "a"))
+    await asyncio.sleep(0)
+    for number in range(4):
+        await services.push("a", f"m{number}")
+    services.delivery_gate.set()
+    await waiting
+    await services.wait_delivered()
+
+    assert names(alice) == ["m0", "m1", "m2", "m3"]
+
+
+async def test_joined_room_survives_a_refreshed_token_and_recovery(services: Services) -> None:
+    alice = await client(services, "granted")
+    await join(services, "a")
+    await services.connector.refresh(alice.connection, services.identity("alice"))
+    await lose(services, alice)
+    await services.push("a", "m1")
+
+    after = await resume(services, alice, "other")
+
+    assert after.connection.rooms == {"user:alice", after.connection.sid, "other", "a"}
+    assert names(after) == ["m1"]
+
+
+async def test_connection_without_a_session_joins_too(services: Services) -> None:
+    live, _ = await services.connect_live(services.identity("alice"))
+    connecting, transport = await services.connect_declined(services.identity("alice"))
+
+    await join(services, "a")
+    connecting.go_live()
+    await services.push("a", "m1")
+    await services.wait_delivered()
+
+    assert live.joined_rooms == connecting.joined_rooms == {"a"}
+    assert "m1" in [name.partition("@")[0] for name in transport.events]
+    assert await recipients(services, "a") == (2, 0)
+
+
+async def test_no_replica_that_replies_delays_the_answer_for_a_limited_time(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_changes, "REPLY_SECONDS", 0.05)
+    await client(services)
+    services.delivery_gate.clear()
+
+    result = await asyncio.wait_for(join(services, "a"), TIMEOUT_SECONDS)
+
+    assert (result.published.connections, result.rejected) == (1, 0)
+    services.delivery_gate.set()
+
+
+async def test_connection_whose_rooms_are_locked_too_long_is_disconnected_and_finds_the_change(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_changes, "LOCK_SECONDS", 0.05)
+    alice = await client(services)
+    async with services.memberships.changing(alice.connection):
+        await join(services, "a")
+        assert alice.connection.state is ConnectionState.CLOSED
+    await services.push("a", "m1")
+
+    after = await resume(services, alice)
+
+    assert names(after) == ["m1"]
+    assert after.connection.joined_rooms == {"a"}
+
+
+# away
+
+
+async def test_change_while_away_takes_effect_where_it_is_in_the_history(services: Services) -> None:
+    alice = await client(services)
+    await join(services, "kept", "left")
+    await lose(services, alice)
+    for room in ("a", "kept", "left"):
+        await services.push(room, f"m {room} before")
+    joined = await join(services, "a")
+    await leave(services, "left", "never")
+    for room in ("a", "kept", "left"):
+        await services.push(room, f"m {room} after")
+    assert (joined.published.connections, joined.published.recoverable) == (0, 1)
+    assert await recipients(services, "a") == (0, 1)
+    assert await recipients(services, "left") == (0, 0)
+
+    after = await resume(services, alice)
+
+    assert names(after) == ["m kept before", "m left before", "m a after", "m kept after"]
+    assert after.connection.joined_rooms == {"a", "kept"}
+    assert await recipients(services, "a") == (1, 0)
+    await services.push("a", "m live")
+    await services.wait_delivered()
+    assert names(after)[-1] == "m live"
+
+
+async def test_rooms_joined_while_away_decide_whom_a_later_entry_reaches(services: Services) -> None:
+    alice = await client(services)
+    await lose(services, alice)
+    await join(services, "a")
+    await join(services, "b", who=("a",))
+    await services.push("b", "m1")
+    command = DisconnectCommand(new_id(), "", ("/",), services.clock.now(), room="b")
+    after = await resume(services, alice)
+    assert names(after) == ["m1"]
+    await lose(services, after)
+    await leave(services, "b")
+    await services.broker.append(command)
+
+    again = await resume(services, after)
+    assert again.connection.joined_rooms == {"a"}
+
+    await lose(services, again)
+    await join(services, "b")
+    await services.broker.append(command._replace(id=new_id()))
+    back = await services.connect_client(services.identity("alice"), pid=again.pid)
+    await await_until(lambda: bool(back.transport.disconnects), "the connection is ended by the command")
+
+
+async def test_new_connection_is_not_in_rooms_that_others_of_the_user_joined_before(
+    services: Services,
+) -> None:
+    await client(services)
+    await join(services, "a")
+    fresh = await client(services)
+    start = fresh.connection.first_position
+    assert start is not None
+    await lose(services, fresh)
+    await services.push("a", "m1")
+
+    kept = await services.connect_client(services.identity("alice"), resume=start)
+    await kept.wait_live()
+
+    assert fresh.connection.joined_rooms == kept.connection.joined_rooms == set()
+    assert names(kept) == []
+
+
+# a model of plain sets
+
+
+@dataclass
+class Client:
+    """A simulated client, what it must receive, and the rooms that it has by plain sets."""
+
+    services: Services
+    connected: ConnectedClient
+    joined: set[str] = field(default_factory=set)
+    offset: Position | None = None
+    received: list[str] = field(default_factory=list)
+    due: list[str] = field(default_factory=list)
+    optional: set[str] = field(default_factory=set)
+    """Live messages that were sent to it before it lost the connection and left their room."""
+    is_away: bool = False
+    pushed: int = 0
+
+    def read(self, limit: int | None) -> None:
+        for event in self.connected.transport.events[:limit]:
+            name, _, position = event.partition("@")
+            if position:
+                at = Position(position)
+                assert self.offset is None or not is_after(self.offset, at), "a position went back"
+                self.offset = at
+            if name.startswith("m"):
+                self.received.append(name)
+
+    async def push(self, room: str) -> None:
+        self.pushed += 1
+        name = f"m{self.pushed}"
+        if room in self.joined or room == "user:alice":
+            self.due.append(name)
+        await self.services.push(room, name)
+
+    async def change(self, is_join: bool, who: str, *rooms: str) -> None:
+        if who in {"user:alice", *self.joined}:
+            self.joined = self.joined | set(rooms) if is_join else self.joined - set(rooms)
+        waiting = asyncio.create_task(change(self.services, *rooms, who=(who,), is_join=is_join))
+        if self.services.delivery_gate.is_set():
+            await waiting
+        else:
+            await asyncio.sleep(0)
+            self.services.delivery_gate.set()
+            await waiting
+
+    async def stall(self) -> None:
+        self.services.delivery_gate.clear()
+
+    async def drop(self) -> None:
+        if not self.is_away:
+            self.services.delivery_gate.set()
+            await self.services.wait_delivered()
+            await self.connected.wait_live()
+            self.read(None)
+            await lose(self.services, self.connected)
+            self.is_away = True
+
+    async def back(self, turns: int) -> None:
+        if self.is_away:
+            self.connected = await self.services.connect_client(
+                self.services.identity("alice"), pid=self.connected.pid, offset=self.offset
+            )
+            assert self.connected.result.failure is None
+            self.is_away = False
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+
+ROOMS = st.sampled_from(["a", "b", "c"])
+WHO = st.sampled_from(["user:alice", "user:alice", "a", "b"])
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.sampled_from(["a", "b", "c", "user:alice"])),
+        st.tuples(st.just("push"), st.sampled_from(["a", "b", "c", "user:alice"])),
+        st.tuples(st.just("change"), st.booleans(), WHO, ROOMS),
+        st.tuples(st.just("change"), st.booleans(), WHO, ROOMS, st.just("d")),
+        st.tuples(st.just("drop")),
+        st.tuples(st.just("back"), st.integers(0, 12)),
+        st.tuples(st.just("stall")),
+    ),
+    max_size=50,
+)
+
+
+@given(ACTIONS)
+def test_client_receives_exactly_what_plain_sets_say(script: list[tuple[Any, ...]]) -> None:
+    asyncio.run(play(script))
+
+
+async def play(script: list[tuple[Any, ...]]) -> None:
+    services = Services()
+    services.schedule.advance(1)
+    await client(services, "a", "b", "c", "d", user="witness")
+    model = Client(services, await client(services))
+    for action, *arguments in script:
+        await getattr(model, action)(*arguments)
+    await model.back(0)
+    services.delivery_gate.set()
+    await services.wait_delivered()
+    await model.connected.wait_live()
+    await services.wait_delivered()
+    model.read(None)
+
+    assert model.received == model.due
+    assert model.connected.connection.joined_rooms == model.joined
+    for room in ("a", "b", "c", "d"):
+        assert await recipients(services, room) == (1 + (room in model.joined), 0)
+    await services.close()
