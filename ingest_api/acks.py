@@ -32,9 +32,11 @@ class _Wanted(fields.Field[int]):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         if isinstance(value, str) and value in _WANTED:
             return _WANTED[value]
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_WANTED:
+        # As in JSON Schema, 2.0 is an integer.
+        is_integer = type(value) is int or (type(value) is float and value.is_integer())
+        if not is_integer or not 1 <= value <= MAX_WANTED:
             raise ValidationError(f"first, all, or a number from 1 to {MAX_WANTED}.")
-        return value
+        return int(value)
 
 
 class _Seconds(fields.Field[float]):

@@ -65,16 +65,19 @@ def document() -> dict[str, Any]:
 def _add_components(spec: APISpec) -> None:
     namespaces = frozenset({"/"})
     one_payload = {"not": _required("data", "args"), **_TIMESTAMP_NEEDS_AN_OBJECT}
+    acknowledged = one_payload | {
+        "anyOf": [{"not": _required("ack")}, {"properties": {"volatile": {"const": False}}}]
+    }
     one_address = {"oneOf": [_required("room"), _required("rooms")]}
     spec.components.schema("Ack", schema=acks.AckSchema())
     spec.components.schema("ClientAck", schema=answers.ClientAckAnswer)
-    spec.components.schema("Emit", one_payload, schema=schemas.EmitSchema(namespaces=namespaces))
+    spec.components.schema("Emit", acknowledged, schema=schemas.EmitSchema(namespaces=namespaces))
     spec.components.schema("Broadcast", one_payload, schema=schemas.BroadcastSchema(namespaces=namespaces))
     spec.components.schema(
-        "EmitToRoom", one_payload | one_address, schema=schemas.EmitToRoomSchema(namespaces=namespaces)
+        "EmitToRoom", acknowledged | one_address, schema=schemas.EmitToRoomSchema(namespaces=namespaces)
     )
     spec.components.schema(
-        "EmitToUsers", one_payload, schema=schemas.EmitToUsersSchema(namespaces=namespaces)
+        "EmitToUsers", acknowledged, schema=schemas.EmitToUsersSchema(namespaces=namespaces)
     )
     spec.components.schema(
         "BatchMessage", one_payload, schema=batch_schemas.BatchMessageSchema(namespaces=namespaces)
