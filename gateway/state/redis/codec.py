@@ -74,9 +74,9 @@ class Codec:
         return self._writes >= TAGGED_FORMAT
 
     @property
-    def writes_newest(self) -> bool:
-        """Whether every replica reads the newest format of this release: none is of a former release."""
-        return self._writes == self.newest
+    def may_erase(self) -> bool:
+        """Whether every replica knows erased messages: none reads only a format of a release before them."""
+        return self._writes >= REPLY_FORMAT
 
     def encode(self, entry: LogEntry) -> bytes:
         """Encode an entry.

@@ -68,7 +68,7 @@ class RedisLoggedMessages:
             a lost one.
         """
         positions.parse(upto)
-        if not self._codec.writes_newest:
+        if not self._codec.may_erase:
             raise BrokerUnavailable("a replica of the previous release still lives, and erases nothing")
         # A position of the future would let the erasure follow the messages that are accepted meanwhile.
         generation, newest = await self._broker.log_end()

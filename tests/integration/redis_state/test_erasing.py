@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.positions import START, Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import RecoverySession
+from gateway.state.redis.codec import Codec
 from tests.contract.recording_listener import BlockedListener
 from tests.contract.values import at, newest_position
 from tests.integration.redis_state.replicas import (
@@ -22,6 +24,7 @@ from tests.integration.redis_state.replicas import (
     former_release,
     ids,
     make,
+    previous_release,
     replicas,
 )
 from tests.integration.redis_state.test_split_brain import two_servers
@@ -208,8 +211,11 @@ async def test_without_a_recovery_window_messages_are_erased_from_the_log(server
         assert server.execute("XLEN", "t:log") == 300
 
 
-async def test_nothing_is_erased_beside_a_replica_of_the_former_release(server: RedisServer) -> None:
-    async with replicas(server, "n") as [n], replicas(server, "o", codec=former_release()) as [o]:
+@pytest.mark.parametrize("release", [former_release, previous_release])
+async def test_nothing_is_erased_beside_a_replica_of_a_former_release(
+    server: RedisServer, release: Callable[[], Codec]
+) -> None:
+    async with replicas(server, "n") as [n], replicas(server, "o", codec=release()) as [o]:
         await o.subscribe("room")
         await n.state.membership.heartbeat()
         await o.receives(await n.push("room"))
