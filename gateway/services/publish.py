@@ -58,8 +58,8 @@ class MessagePublisher:
 
         Raises: what ``Broker.append_all`` raises; then it has none.
         """
-        for message in messages:
-            self._delivery_timer.start(message)
+        # They are delivered together, so the time of one is that of all.
+        self._delivery_timer.start(messages[0])
         results = await self._broker.append_all(messages, dedup_key)
         for message, result in zip(messages, results, strict=True):
             self._count_result(result, message.id, VOLATILE if message.volatile else MESSAGE)

@@ -31,22 +31,33 @@ local head = read_or_create_head(now)
 -- The entries that are not known yet, and the results of all: of the others the first ones.
 local entries, results, known = {}, { 'KNOWN' }, 0
 local at, last_entry = 15, ARGV[14] == '' and #ARGV or tonumber(ARGV[14]) - 1
+local given, ids = {}, {}
 while at <= last_entry do
   local first = at + 9
   local last = first + tonumber(ARGV[at + 8]) - 1
-  local result = call('HGET', K.ids_new, ARGV[at]) or call('HGET', K.ids_old, ARGV[at])
-  results[#results + 1] = result or ''
-  if result then
+  ids[#ids + 1] = ARGV[at]
+  given[#given + 1] = {
+    id = ARGV[at], record = ARGV[at + 1], volatile = ARGV[at + 2] == '1', argument_bytes = ARGV[at + 3],
+    record_bytes = tonumber(ARGV[at + 4]), pointer = ARGV[at + 5], exact = ARGV[at + 6],
+    wants = tonumber(ARGV[at + 7]),
+    first = first, last = last, number = #ids + 1,
+  }
+  at = last + 1
+end
+if #ids == 1 then
+  results[2] = call('HGET', K.ids_new, ids[1]) or call('HGET', K.ids_old, ids[1])
+elseif #ids > 1 then
+  -- Two calls for all of a batch: a call costs more than what it looks up.
+  local new, old = call('HMGET', K.ids_new, unpack(ids)), call('HMGET', K.ids_old, unpack(ids))
+  for i = 1, #ids do results[i + 1] = new[i] or old[i] end
+end
+for i, entry in ipairs(given) do
+  if results[i + 1] then
     known = known + 1
   else
-    entries[#entries + 1] = {
-      id = ARGV[at], record = ARGV[at + 1], volatile = ARGV[at + 2] == '1', argument_bytes = ARGV[at + 3],
-      record_bytes = tonumber(ARGV[at + 4]), pointer = ARGV[at + 5], exact = ARGV[at + 6],
-      wants = tonumber(ARGV[at + 7]),
-      first = first, last = last, number = #results,
-    }
+    results[i + 1] = ''
+    entries[#entries + 1] = entry
   end
-  at = last + 1
 end
 -- Most pushes have no notifications: they do not create these functions, which takes time.
 local function load_queues()
@@ -345,7 +356,8 @@ local function replicas_with(entry)
   return table.concat(found, ' ')
 end
 
-local accepted = { 'OK' }
+-- The results of all entries but the first are stored by one call.
+local accepted, further = { 'OK' }, {}
 for _, entry in ipairs(entries) do
   local connections, recoverable = 0, 0
   local counts = entry.wants >= 2 and {}
@@ -372,8 +384,18 @@ for _, entry in ipairs(entries) do
   local exact = entry.exact
   if recoverable > 0 or counts then exact = exact .. '+' .. recoverable end
   if counts then exact = exact .. '+' .. counts end
-  results[entry.number] = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
-  store_result(entry.id, results[entry.number])
+  local result = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
+  results[entry.number] = result
+  if #accepted == 5 then
+    store_result(entry.id, result)
+  else
+    further[#further + 1] = entry.id
+    further[#further + 1] = result
+  end
+end
+if #further > 0 then
+  call('HSET', K.ids_new, unpack(further))
+  head.ids = head.ids + #further / 2
 end
 if queues then
   for _, each in ipairs(notifications) do
