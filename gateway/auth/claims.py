@@ -8,9 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NoReturn
 
+from jwt.utils import base64url_decode
+
 from gateway.domain.errors import InvalidName, TokenRejected
 from gateway.domain.identity import Identity, scoped_token_id
-from gateway.domain.names import SID_PREFIX, check_room, check_token_id, check_user, user_room
+from gateway.domain.issuers import OwnedUsers
+from gateway.domain.names import (
+    SID_PREFIX,
+    USER_PREFIX,
+    check_room,
+    check_token_id,
+    check_user,
+    user_room,
+)
 
 Claims = Mapping[str, object]
 
@@ -22,6 +32,8 @@ MAX_RETRY_AFTER_SECONDS: Final = 3600
 _LAST_SECOND: Final = 253_402_300_799
 """9999-12-31T23:59:59Z. A later date is an error, most often milliseconds instead of seconds."""
 
+
+_ALL_USERS: Final = OwnedUsers("", ())
 
 _TYPES: Final = {
     str: "string",
@@ -43,6 +55,7 @@ class ClaimRules:
     - ``room_claims``: maps a claim to the prefix of the rooms that it grants. The name may be a path into nested claims
       (``realm_access.roles``). The claim ``rooms`` grants rooms verbatim, unless the mapping names it.
     - ``scope``: the issuer whose token ids these are; two issuers may give the same one.
+    - ``users``: the users that tokens of the issuer may be of.
     """
 
     audience: frozenset[str]
@@ -52,6 +65,7 @@ class ClaimRules:
     max_lifetime_seconds: float | None
     room_claims: Mapping[str, str]
     scope: str = ""
+    users: OwnedUsers = _ALL_USERS
 
 
 class IgnoredClaim(NamedTuple):
@@ -78,6 +92,28 @@ def read_claims(payload: bytes) -> Claims:
     return claims
 
 
+def read_unverified(token: str) -> Claims:
+    """Return the claims in a token whose signature was not checked: only to find the issuer that must have signed it.
+
+    Raises:
+        TokenRejected: The payload is not base64url of a JSON object (``token_malformed``).
+    """
+    try:
+        payload = base64url_decode(token.split(".", 2)[1])
+    except (ValueError, IndexError) as error:
+        raise TokenRejected("token_malformed", "this is not a signed JSON Web Token") from error
+    return read_claims(payload)
+
+
+def unknown_issuer(issuer: object) -> TokenRejected:
+    """Return the rejection of a token whose issuer is not accepted; None: it names none."""
+    if issuer is None:
+        return TokenRejected("token_claim_missing", "the token has no claim iss")
+    return TokenRejected(
+        "token_issuer_invalid", "the token is from an issuer (iss) that is not accepted here"
+    )
+
+
 def identity_of(claims: Claims, rules: ClaimRules, now: float) -> tuple[Identity, Sequence[IgnoredClaim]]:
     """Return the identity that the claims describe, and the claims of a shape that grants no room.
 
@@ -90,9 +126,9 @@ def identity_of(claims: Claims, rules: ClaimRules, now: float) -> tuple[Identity
     _check_lifetime(issued_at, expires_at, rules.max_lifetime_seconds, now)
     _check_issuer(claims, rules.issuer)
     _check_audience(claims, rules.audience)
-    user = _user(claims)
+    user = _user(claims, rules.users)
     ignored: list[IgnoredClaim] = []
-    rooms = frozenset(_rooms(claims, user, rules.room_claims, ignored))
+    rooms = frozenset(_rooms(claims, user, rules, ignored))
     token_id = _token_id(claims, rules.scope)
     _check_not_before(claims, issued_at, rules, now)
     email, subject = claims.get("email"), claims["sub"]
@@ -170,12 +206,8 @@ def _check_issuer(claims: Claims, issuer: frozenset[str]) -> None:
     if not issuer:
         return
     value = claims.get("iss")
-    if value is None:
-        raise TokenRejected("token_claim_missing", "the token has no claim iss")
     if not isinstance(value, str) or value not in issuer:
-        raise TokenRejected(
-            "token_issuer_invalid", "the token is from an issuer (iss) that is not accepted here"
-        )
+        raise unknown_issuer(value)
 
 
 def _check_audience(claims: Claims, audience: frozenset[str]) -> None:
@@ -190,17 +222,22 @@ def _check_audience(claims: Claims, audience: frozenset[str]) -> None:
         raise TokenRejected("token_audience_invalid", "the token is meant for another audience (aud)")
 
 
-def _user(claims: Claims) -> str:
+def _user(claims: Claims, users: OwnedUsers) -> str:
     value = claims.get("sub")
     if value is None:
         raise TokenRejected("token_claim_missing", "the token has no claim sub")
     text = _text(value)
     if text is None:
         raise TokenRejected("token_invalid", "the claim sub is neither a string nor an integer")
+    if not text:
+        raise TokenRejected("token_invalid", "the claim sub is no user id: a user id is not empty")
     try:
-        return check_user(text)
+        user = check_user(users.prefix + text)
     except InvalidName as error:
         raise TokenRejected("token_invalid", f"the claim sub is no user id: {error.message}") from error
+    if not users.has(user):
+        raise TokenRejected("token_invalid", "the claim sub begins as the users of another issuer do")
+    return user
 
 
 def _token_id(claims: Claims, scope: str) -> str:
@@ -217,17 +254,17 @@ def _token_id(claims: Claims, scope: str) -> str:
         raise TokenRejected("token_invalid", f"the claim jti is no token id: {error.message}") from error
 
 
-def _rooms(
-    claims: Claims, user: str, room_claims: Mapping[str, str], ignored: list[IgnoredClaim]
-) -> Iterator[str]:
+def _rooms(claims: Claims, user: str, rules: ClaimRules, ignored: list[IgnoredClaim]) -> Iterator[str]:
     yield user_room(user)
-    if ROOMS_CLAIM not in room_claims:
-        yield from _granted(claims, ROOMS_CLAIM, "", ignored)
-    for name, prefix in room_claims.items():
-        yield from _granted(claims, name, prefix, ignored)
+    if ROOMS_CLAIM not in rules.room_claims:
+        yield from _granted(claims, ROOMS_CLAIM, "", rules.users, ignored)
+    for name, prefix in rules.room_claims.items():
+        yield from _granted(claims, name, prefix, rules.users, ignored)
 
 
-def _granted(claims: Claims, name: str, prefix: str, ignored: list[IgnoredClaim]) -> Iterator[str]:
+def _granted(
+    claims: Claims, name: str, prefix: str, users: OwnedUsers, ignored: list[IgnoredClaim]
+) -> Iterator[str]:
     """Yield the rooms of one claim: none if it is absent or null, one for a value, one for each value of a list.
 
     A value of another shape is often another application's, so it grants no room and rejects no token.
@@ -252,6 +289,8 @@ def _granted(claims: Claims, name: str, prefix: str, ignored: list[IgnoredClaim]
                 "token_invalid",
                 f"the claim {name} grants a room that begins with {SID_PREFIX}, as only sids may",
             )
+        if room.startswith(USER_PREFIX) and not users.has(room.removeprefix(USER_PREFIX)):
+            raise TokenRejected("token_invalid", f"the claim {name} grants a room of another issuer's user")
         yield room
 
 

@@ -90,8 +90,17 @@ class JwksCache:
     """
 
     def __init__(
-        self, *, url: str, fetch: Fetch, algorithms: Collection[str], clock: Clock, schedule: Schedule
+        self,
+        *,
+        url: str,
+        fetch: Fetch,
+        algorithms: Collection[str],
+        clock: Clock,
+        schedule: Schedule,
+        issuer: str = "",
     ) -> None:
+        """``issuer`` is its name in the log, empty for JWT_JWKS_URL."""
+        self._issuer = issuer
         self._url = url
         self._fetch = fetch
         self._algorithms = algorithms
@@ -277,13 +286,19 @@ class JwksCache:
                 # In a thread: the event loop serves others while it reads a large set.
                 self._keys = await asyncio.to_thread(read_key_set, text, self._algorithms)
         except Exception as error:  # noqa: BLE001  the outermost edge: after any error the last valid set stays
-            _log.warning("jwks.failed", error=type(error).__name__, reason=str(error), kept=len(self._keys))
+            _log.warning(
+                "jwks.failed",
+                issuer=self._issuer,
+                error=type(error).__name__,
+                reason=str(error),
+                kept=len(self._keys),
+            )
             return
         else:
             self._fetch_succeeded = True
             self._fetched_since, self._fetched_at = started_at, self._clock.monotonic()
             self._note_fetched(started_at)
-            _log.info("jwks.fetched", keys=len(self._keys))
+            _log.info("jwks.fetched", issuer=self._issuer, keys=len(self._keys))
         finally:
             self._notify_waiters()
 

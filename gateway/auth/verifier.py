@@ -6,33 +6,35 @@ backends issue them.
 
 from __future__ import annotations
 
-import json
+import asyncio
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 import jwt
 import structlog
 from jwt import PyJWS
-from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidSignatureError, PyJWTError
-from jwt.utils import base64url_decode
+from jwt.exceptions import InvalidAlgorithmError
 
-from gateway.auth.claims import ROOMS_CLAIM, ClaimRules, Claims, IgnoredClaim, identity_of, read_claims
-from gateway.auth.jwk import (
-    HMAC_DIGESTS,
-    PUBLIC_KEY_ALGORITHMS,
-    FastJws,
-    Key,
-    PreparedHmac,
-    find_matching,
-    public_key,
-    secret_key,
+from gateway.auth.claims import (
+    ROOMS_CLAIM,
+    ClaimRules,
+    Claims,
+    IgnoredClaim,
+    identity_of,
+    read_claims,
+    read_unverified,
+    unknown_issuer,
 )
+from gateway.auth.jwk import find_matching
 from gateway.auth.jwks import Fetch, JwksCache
+from gateway.auth.key_ring import KeyRing, make_key_ring
+from gateway.auth.signatures import SIGNATURE_INVALID, Header, read_header, rejection_of, signed_payload
 from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
+from gateway.domain.issuers import OwnedUsers, TokenIssuer
 from gateway.interfaces import Clock, Schedule, sleep
 from gateway.metrics import MetricFactory, one_label
 
@@ -44,29 +46,43 @@ A client waits a few seconds for its CONNECT without notice. Far below CONNECT_T
 """
 _MARGIN_SECONDS: Final = 0.1
 """Timers follow the monotonic clock, which may run a little faster than that of the claims."""
-SIGNATURE_INVALID: Final = "token_signature_invalid"
-
 LOG_AGAIN_SECONDS: Final = 60.0
 """How often a claim of a wrong shape is logged. All tokens of an issuer have it, and the metric counts them."""
 _log = structlog.get_logger("gateway.auth")
 
-_REJECTIONS: Final[tuple[tuple[type[PyJWTError], str, str], ...]] = (
-    (InvalidSignatureError, SIGNATURE_INVALID, "the signature of the token does not match"),
-    (InvalidAlgorithmError, "token_algorithm_refused", "the token's algorithm is not accepted here"),
-    (DecodeError, "token_malformed", "this is not a signed JSON Web Token"),
-    (PyJWTError, "token_invalid", "the token has a header that is not accepted here"),
-)
-"""PyJWT's exceptions, the most specific first. PyJWT's own messages may quote the token; these never do."""
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The keys and rules for the tokens of one issuer. ``name`` is empty for those that no entry has."""
+
+    name: str
+    ring: KeyRing
+    rules: ClaimRules
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Every source of tokens; ``default`` is the one for tokens that ``by_issuer`` has no entry for."""
+
+    default: _Source | None
+    by_issuer: Mapping[str, _Source]
+
+    def all(self) -> tuple[_Source, ...]:
+        """Return the sources, the default first."""
+        return (*(() if self.default is None else (self.default,)), *self.by_issuer.values())
 
 
 class JwtVerifier:
     """Verifies tokens. Satisfies ``gateway.interfaces.TokenVerifier``.
 
-    The order of checks: form, header, algorithm, key, signature, claims. What time may cure is waited for, up to
-    HOLD_SECONDS: a token that is not active yet, and a key that is not in the cached key set.
+    The order of checks: form, header, issuer, algorithm, key, signature, claims. The claim ``iss`` alone decides
+    between the entries of ``issuers`` and the keys below, which are those for all other tokens, and it is read before
+    the signature is checked: so it chooses who has to have signed the token, and nothing in the header does. What time
+    may cure is waited for, up to HOLD_SECONDS: a token that is not active yet, and a key that is not in the cached key
+    set.
 
-    - ``algorithms``: the accepted algorithms. Each needs a key.
-    - ``secret``: the key for HS* only.
+    - ``algorithms``: the accepted algorithms. Each needs a key. Empty only without keys, beside ``issuers``.
+    - ``secrets``: the keys for HS* only.
     - ``public_key`` (PEM), or ``jwks_url`` with ``fetch``: the keys for all other algorithms.
     - ``audience``, ``issuer``: the token must have one of each; if empty, the claim is not checked.
     - ``max_token_bytes``: the limit of a token, wherever the client sends it.
@@ -83,9 +99,10 @@ class JwtVerifier:
         clock: Clock,
         schedule: Schedule,
         room_claims: Mapping[str, str],
-        secret: str | None = None,
+        secrets: Collection[str] = (),
         public_key: str | None = None,
         jwks_url: str | None = None,
+        issuers: Collection[TokenIssuer] = (),
         fetch: Fetch | None = None,
         audience: Collection[str] = (),
         issuer: Collection[str] = (),
@@ -107,69 +124,84 @@ class JwtVerifier:
             max_lifetime_seconds=max_lifetime_seconds,
             room_claims=room_claims,
         )
-        self._ring = self._key_ring(algorithms, secret, public_key, jwks_url)
+        self._sources = self._make_sources(algorithms, secrets, public_key, jwks_url, issuers)
         self._logged_at: dict[IgnoredClaim, float] = {}
         """When each ignored claim was logged; claims are named by the settings, types and reasons by the code."""
         self._ignored_claims = metrics.counter(
             "token_claims_ignored",
             "Values of claims that should grant a room and have another shape, by claim.",
             ("claim",),
-            one_label(sorted({ROOMS_CLAIM, *room_claims})),
+            one_label(self._room_claims()),
         )
         metrics.callback_gauge(
             "tokens_held",
             "Tokens that wait because their key is not in the key set.",
-            read=lambda: 0 if self._ring.remote is None else self._ring.remote.held_tokens,
+            read=lambda: sum(remote.held_tokens for remote in self._remotes()),
         )
 
     def change_keys(
         self,
         *,
         algorithms: Collection[str],
-        secret: str | None = None,
+        secrets: Collection[str] = (),
         public_key: str | None = None,
         jwks_url: str | None = None,
+        issuers: Collection[TokenIssuer] = (),
     ) -> None:
-        """Replace the keys. A fetched key set is kept if its URL and the algorithms are unchanged.
+        """Replace the keys and the issuers. A fetched key set is kept if its issuer, URL and algorithms are unchanged.
 
         Raises:
             ValueError: As for the constructor. Nothing is changed then.
         """
-        former, ring = self._ring, self._key_ring(algorithms, secret, public_key, jwks_url)
-        if ring.has_same_source(former):
-            ring = replace(ring, remote=former.remote)
-        elif former.remote is not None:
-            former.remote.cancel()
-        self._ring = ring
+        sources = self._make_sources(algorithms, secrets, public_key, jwks_url, issuers)
+        former = {each.name: each.ring for each in self._sources.all()}
+        kept = set()
+
+        def with_former(source: _Source) -> _Source:
+            ring = former.get(source.name)
+            if ring is None or not source.ring.has_same_source(ring):
+                return source
+            kept.add(source.name)
+            return replace(source, ring=source.ring.with_remote_of(ring))
+
+        self._sources = _Sources(
+            None if sources.default is None else with_former(sources.default),
+            {name: with_former(source) for name, source in sources.by_issuer.items()},
+        )
+        for name, ring in former.items():
+            if name not in kept and ring.remote is not None:
+                ring.remote.cancel()
+        self._ignored_claims.init_labels(one_label(self._room_claims()))
         self.prefetch()
 
     def issuers(self) -> Collection[str]:
-        """Return the issuers whose tokens are accepted; the empty name stands for the keys of JWT_*."""
-        return frozenset({""})
+        """Return the issuers whose tokens are accepted; the empty name stands for all that have no entry."""
+        return frozenset(each.name for each in self._sources.all())
 
     @property
     def is_ready(self) -> bool:
-        """Whether tokens can be verified now. False only while the single source of keys is a set not yet fetched."""
-        return bool(self._ring.local) or self._ring.remote is None or self._ring.remote.is_ready
+        """Whether tokens of any issuer can be verified now. One whose key set is not fetched yet keeps no other out."""
+        return any(each.ring.is_ready for each in self._sources.all())
 
     async def prepare(self) -> None:
-        """Fetch the key set if it was not fetched before.
+        """Fetch the key sets that were not fetched before, all at once.
 
         Raises:
-            KeysUnavailable: The key set could not be fetched.
+            KeysUnavailable: One of them could not be fetched.
         """
-        if self._ring.remote is not None:
-            await self._ring.remote.load()
+        loading = await asyncio.gather(*(remote.load() for remote in self._remotes()), return_exceptions=True)
+        for failure in loading:
+            if failure is not None:
+                raise failure
 
     def prefetch(self) -> None:
-        """Start to fetch the key set without waiting. For a server that rejects clients until this is ``ready``."""
-        if self._ring.remote is not None:
-            self._ring.remote.prefetch()
+        """Start to fetch the key sets without waiting. For a server that rejects clients until this is ``ready``."""
+        for remote in self._remotes():
+            remote.prefetch()
 
     async def close(self) -> None:
-        """Cancel a running fetch of the key set."""
-        if self._ring.remote is not None:
-            await self._ring.remote.close()
+        """Cancel running fetches of key sets."""
+        await asyncio.gather(*(remote.close() for remote in self._remotes()))
 
     async def verify(self, token: str) -> Identity:
         """Return the identity that a token proves.
@@ -186,28 +218,46 @@ class JwtVerifier:
                 "token_too_long",
                 f"a token has at most {self._max_token_bytes} bytes (GATEWAY_MAX_TOKEN_BYTES)",
             )
-        ring = self._ring
-        header = _read_header(token.partition(".")[0])
+        header = read_header(token.partition(".")[0])
+        source = self._source_of(token)
+        ring = source.ring
         if header.algorithm not in ring.algorithms:
-            raise _rejection(InvalidAlgorithmError())
+            raise rejection_of(InvalidAlgorithmError())
         # A local key has no id: ``kid`` selects keys of key sets only.
         keys = find_matching(ring.local, header.algorithm, None)
         if keys or ring.remote is None:
-            payload = _signed_payload(ring.jws, token, header.algorithm, keys)
+            payload = signed_payload(ring.jws, token, header.algorithm, keys)
         else:
             payload = await self._remotely_signed_payload(ring.jws, ring.remote, token, header)
         claims = read_claims(payload)
         try:
-            return self._identity_of(claims)
+            return self._identity_of(claims, source.rules)
         except TokenRejected as rejection:
             wait_seconds = rejection.retry_after_seconds
             if wait_seconds is None or wait_seconds > HOLD_SECONDS:
                 raise
         await sleep(self._schedule, wait_seconds + _MARGIN_SECONDS)
-        return self._identity_of(claims)
+        return self._identity_of(claims, source.rules)
 
-    def _identity_of(self, claims: Claims) -> Identity:
-        identity, ignored = identity_of(claims, self._rules, self._clock.now())
+    def _source_of(self, token: str) -> _Source:
+        """Return the source of a token whose signature was not checked yet.
+
+        Raises:
+            TokenRejected: Its payload is malformed, or no source is for its issuer.
+        """
+        sources = self._sources
+        if not sources.by_issuer and sources.default is not None:
+            return sources.default
+        issuer = read_unverified(token).get("iss")
+        # Two issuers whose names differ in anything are two. Only a string is compared: a list cannot be a key.
+        source = sources.by_issuer.get(issuer) if isinstance(issuer, str) else None
+        source = sources.default if source is None else source
+        if source is None:
+            raise unknown_issuer(issuer)
+        return source
+
+    def _identity_of(self, claims: Claims, rules: ClaimRules) -> Identity:
+        identity, ignored = identity_of(claims, rules, self._clock.now())
         for each in ignored:
             self._ignored_claims.count((each.claim,))
             now, logged_at = self._clock.monotonic(), self._logged_at.get(each, -math.inf)
@@ -223,13 +273,13 @@ class JwtVerifier:
         return identity
 
     async def _remotely_signed_payload(
-        self, jws: PyJWS, remote: JwksCache, token: str, header: _Header
+        self, jws: PyJWS, remote: JwksCache, token: str, header: Header
     ) -> bytes:
         deadline = self._clock.monotonic() + HOLD_SECONDS
         while True:
             keys = remote.find(header.algorithm, header.kid)
             try:
-                return _signed_payload(jws, token, header.algorithm, keys)
+                return signed_payload(jws, token, header.algorithm, keys)
             except TokenRejected as rejection:
                 # A key with the id of the token is its key: no other one will be published.
                 is_final = any(key.kid is not None and key.kid == header.kid for key in keys)
@@ -237,26 +287,63 @@ class JwtVerifier:
                     raise
             await remote.wait_for_newer(header.kid, deadline)
 
-    def _key_ring(
-        self, allowed: Collection[str], secret: str | None, public_key: str | None, jwks_url: str | None
-    ) -> _KeyRing:
-        if public_key is not None and jwks_url is not None:
-            raise ValueError("there is a JWT public key and a JWKS address; the gateway takes one of the two")
-        algorithms = _check_algorithms(allowed)
-        local = _local_keys(secret, public_key, algorithms)
-        remote = None
-        if jwks_url is not None:
-            if self._fetch is None:
-                raise ValueError("a JWKS address needs something that fetches it")
-            remote = JwksCache(
-                url=jwks_url,
-                fetch=self._fetch,
+    def _make_sources(
+        self,
+        algorithms: Collection[str],
+        secrets: Collection[str],
+        public_key: str | None,
+        jwks_url: str | None,
+        issuers: Collection[TokenIssuer],
+    ) -> _Sources:
+        default = None
+        if algorithms or not issuers:
+            ring = make_key_ring(
                 algorithms=algorithms,
-                clock=self._clock,
-                schedule=self._schedule,
+                secrets=secrets,
+                public_key=public_key,
+                jwks_url=jwks_url,
+                make_cache=partial(self._make_cache, ""),
             )
-        _check_every_algorithm_has_a_key(algorithms, local, remote)
-        return _KeyRing(algorithms, local, remote, jwks_url, _prepared_jws(algorithms))
+            default = _Source("", ring, replace(self._rules, users=OwnedUsers("", issuers)))
+        return _Sources(default, {each.issuer: self._source(each, issuers) for each in issuers})
+
+    def _source(self, issuer: TokenIssuer, issuers: Collection[TokenIssuer]) -> _Source:
+        ring = make_key_ring(
+            algorithms=issuer.algorithms,
+            secrets=issuer.secrets,
+            public_key=issuer.public_key,
+            jwks_url=issuer.jwks_url,
+            make_cache=partial(self._make_cache, issuer.issuer),
+        )
+        rules = replace(
+            self._rules,
+            issuer=frozenset({issuer.issuer}),
+            audience=frozenset(issuer.audience),
+            room_claims=self._rules.room_claims if issuer.room_claims is None else issuer.room_claims,
+            scope=issuer.issuer,
+            users=OwnedUsers(issuer.users, issuers),
+        )
+        return _Source(issuer.issuer, ring, rules)
+
+    def _make_cache(self, issuer: str, url: str, algorithms: Collection[str]) -> JwksCache:
+        if self._fetch is None:
+            raise ValueError("a JWKS address needs something that fetches it")
+        return JwksCache(
+            url=url,
+            fetch=self._fetch,
+            algorithms=algorithms,
+            clock=self._clock,
+            schedule=self._schedule,
+            issuer=issuer,
+        )
+
+    def _remotes(self) -> list[JwksCache]:
+        return [each.ring.remote for each in self._sources.all() if each.ring.remote is not None]
+
+    def _room_claims(self) -> list[str]:
+        """Return every claim that grants rooms."""
+        names = {name for each in self._sources.all() for name in each.rules.room_claims}
+        return sorted({ROOMS_CLAIM, *names})
 
 
 def issue_token(
@@ -272,108 +359,3 @@ def issue_token(
     issued_at = int(now)
     payload = {"sub": user, "iat": issued_at, "exp": issued_at + int(ttl_seconds), **(claims or {})}
     return jwt.encode(payload, secret, algorithm=algorithm)
-
-
-@dataclass(frozen=True, slots=True)
-class _KeyRing:
-    """The algorithms and keys that verify tokens. Replaced as a whole when the keys change."""
-
-    algorithms: frozenset[str]
-    local: tuple[Key, ...]
-    remote: JwksCache | None
-    jwks_url: str | None
-    jws: PyJWS
-
-    def has_same_source(self, other: _KeyRing) -> bool:
-        """Whether both have the same key set: the same URL and algorithms."""
-        return (self.jwks_url, self.algorithms) == (other.jwks_url, other.algorithms)
-
-
-def _signed_payload(jws: PyJWS, token: str, algorithm: str, keys: Sequence[Key]) -> bytes:
-    for key in keys:
-        try:
-            decoded = jws.decode_complete(token, key.material, algorithms=[algorithm])
-        except InvalidSignatureError:
-            continue
-        except PyJWTError as error:
-            raise _rejection(error) from error
-        else:
-            payload: bytes = decoded["payload"]
-            return payload
-    failure = InvalidSignatureError()
-    raise _rejection(failure) from failure
-
-
-class _Header(NamedTuple):
-    algorithm: str
-    kid: str | None
-
-
-@lru_cache(maxsize=64)
-def _read_header(segment: str) -> _Header:
-    """Return the fields of a header that select the key. PyJWT checks the header again.
-
-    The result is cached, because all tokens of an issuer have the same header. ``jku``, ``jwk``, ``x5u`` and ``x5c``
-    are ignored: a token cannot provide its own key. A header with ``crit`` is rejected: it names extensions that a
-    verifier must support (RFC 7515 §4.1.11), and this one supports none.
-
-    Raises:
-        TokenRejected: The header is malformed, or has an unsupported field.
-    """
-    try:
-        header = json.loads(base64url_decode(segment))
-    except (ValueError, RecursionError) as error:
-        raise _rejection(DecodeError()) from error
-    if not isinstance(header, dict):
-        raise _rejection(DecodeError())
-    algorithm, kid = header.get("alg"), header.get("kid")
-    if not isinstance(algorithm, str):
-        raise _rejection(InvalidAlgorithmError())
-    if "crit" in header:
-        raise TokenRejected(
-            "token_invalid", "the token requires extensions (crit) that the gateway does not support"
-        )
-    if kid is not None and not isinstance(kid, str):
-        raise TokenRejected("token_invalid", "the token's key id (kid) is not a string")
-    return _Header(algorithm, kid)
-
-
-def _rejection(error: PyJWTError) -> TokenRejected:
-    code, sentence = next((code, sentence) for kind, code, sentence in _REJECTIONS if isinstance(error, kind))
-    return TokenRejected(code, sentence)
-
-
-def _check_algorithms(algorithms: Collection[str]) -> frozenset[str]:
-    unknown = sorted(set(algorithms).difference(HMAC_DIGESTS, PUBLIC_KEY_ALGORITHMS))
-    if unknown or not algorithms:
-        known = ", ".join((*HMAC_DIGESTS, *PUBLIC_KEY_ALGORITHMS))
-        raise ValueError(f"the JWT algorithms {', '.join(unknown)} are not known; there are {known}")
-    return frozenset(algorithms)
-
-
-def _local_keys(secret: str | None, pem: str | None, algorithms: Collection[str]) -> tuple[Key, ...]:
-    keys = []
-    if secret is not None:
-        keys.append(secret_key(secret, algorithms))
-    if pem is not None:
-        keys.append(public_key(pem, algorithms))
-    return tuple(key for key in keys if key.algorithms)
-
-
-def _check_every_algorithm_has_a_key(
-    algorithms: Collection[str], local: Sequence[Key], remote: JwksCache | None
-) -> None:
-    served = {name for key in local for name in key.algorithms}
-    if remote is not None:
-        served.update(PUBLIC_KEY_ALGORITHMS)
-    missing = sorted(set(algorithms).difference(served))
-    if missing:
-        raise ValueError(f"there is no key for the JWT algorithms {', '.join(missing)}")
-
-
-def _prepared_jws(algorithms: frozenset[str]) -> PyJWS:
-    jws = FastJws(algorithms=sorted(algorithms))
-    for name in algorithms.intersection(HMAC_DIGESTS):
-        jws.unregister_algorithm(name)
-        jws.register_algorithm(name, PreparedHmac(HMAC_DIGESTS[name]))
-    return jws

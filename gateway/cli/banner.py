@@ -70,7 +70,7 @@ def _relative(program: Path) -> str:
 
 
 def _token(settings: Settings) -> str | None:
-    if settings.jwt_secret is None or not any(name.startswith("HS") for name in settings.jwt_algorithms):
+    if not settings.jwt_secret or not any(name.startswith("HS") for name in settings.jwt_algorithms):
         return None
     return signed_token(settings, "alice", ttl_seconds=_TOKEN_SECONDS, claims=_CLAIMS)
 
@@ -91,7 +91,7 @@ def _client_commands(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
         options += f" --path {shlex.quote(settings.socketio_path)}"
     if token is not None:
         yield "listen as alice", f"{own_command()} listen{options} --token {token}"
-        secret = settings.jwt_secret if _is_generated(settings, "jwt_secret") else _JWT_PLACEHOLDER
+        secret = settings.jwt_secret[0] if _is_generated(settings, "jwt_secret") else _JWT_PLACEHOLDER
         token_command = f"{_assignments({'GATEWAY_JWT_SECRET': secret})}{own_command()} token --sub bob"
         yield "a token for another user", token_command
     else:

@@ -80,7 +80,7 @@ def signed_token(
     except InvalidName as error:
         raise UsageError(f"the user id {user!r} is invalid: {error.message}") from None
     allowed = [name for name in settings.jwt_algorithms if name.startswith("HS")]
-    if settings.jwt_secret is None or not allowed:
+    if not settings.jwt_secret or not allowed:
         raise UsageError(_missing_secret(settings))
     if ttl_seconds > settings.revocation_seconds:
         raise UsageError(
@@ -93,7 +93,7 @@ def signed_token(
     if settings.jwt_issuer:
         required["iss"] = settings.jwt_issuer[0]
     return issue_token(
-        secret=settings.jwt_secret,
+        secret=settings.jwt_secret[0],
         user=user,
         now=time.time(),
         ttl_seconds=ttl_seconds,
@@ -105,6 +105,8 @@ def signed_token(
 def _missing_secret(settings: Settings) -> str:
     if settings.jwt_public_key or settings.jwt_jwks_url:
         return "only public keys are configured, so no token can be signed: get one from the issuer of the tokens"
+    if settings.issuers:
+        return "GATEWAY_ISSUERS has all keys, so no token can be signed: get one from an issuer of tokens"
     return (
         "GATEWAY_JWT_SECRET is not set, so no token can be signed: set it to the secret of the gateway "
         "(`sio-gateway serve --dev` prints a token, and this command with the secret of its run)"

@@ -8,8 +8,9 @@ dedup            DedupKey: the one-time use of a signed request
 disconnects      DisconnectReason: how the gateway ends a connection
 errors           the tree of errors, each with a stable code
 event_catalogue  EventCatalogue: what clients may send, and what happens then
-identity         Identity: what a verified token says
+identity         Identity, Revocation: what a verified token says, and whether it was revoked
 ingest_keys      IngestKey, Scope: the credential of one backend
+issuers          TokenIssuer, OwnedUsers: who signs tokens, and of which users
 messages         Message, DisconnectCommand, SessionTakeover: the entries that the broker appends
 names            the rules for user ids, rooms, namespaces and events
 notifications    Notification: an event that a webhook gets at least once

@@ -174,9 +174,10 @@ def build_verifier(
         clock=clock,
         schedule=schedule,
         room_claims=settings.room_claims,
-        secret=settings.jwt_secret,
+        secrets=settings.jwt_secret,
         public_key=settings.jwt_public_key,
         jwks_url=settings.jwt_jwks_url,
+        issuers=settings.issuers,
         fetch=partial(fetch_text, user_agent=USER_AGENT),
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
@@ -235,6 +236,12 @@ def build_room_change_listener(
     )
 
 
+def reserved_prefixes(settings: Settings) -> tuple[str, ...]:
+    """Return the beginnings of the rooms that only tokens grant."""
+    claims = (settings.room_claims, *(each.room_claims or {} for each in settings.issuers))
+    return (*RESERVED_PREFIXES, *(prefix for each in claims for prefix in each.values()))
+
+
 def build_client_events(
     settings: Settings,
     *,
@@ -263,7 +270,7 @@ def build_client_events(
         schedule=schedule,
         namespaces=settings.namespaces,
         metrics=metrics,
-        reserved_prefixes=(*RESERVED_PREFIXES, *settings.room_claims.values()),
+        reserved_prefixes=reserved_prefixes(settings),
     )
 
 

@@ -19,10 +19,11 @@ from gateway.health import Phase
 from gateway.http_server import printable_host
 from gateway.logs import configure_logging, is_more_verbose
 from gateway.runtime.components import FINISH_SECONDS, Components
+from gateway.runtime.from_settings import reserved_prefixes
 from gateway.services.drain import drain
 from gateway.settings import Settings, SettingsError, changed_settings, warnings
 
-JWT_KEYS: Final = frozenset({"jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms"})
+JWT_KEYS: Final = frozenset({"jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms", "issuers"})
 WEBHOOKS: Final = frozenset({"webhooks", "webhook_secrets"})
 RELOADED: Final = JWT_KEYS | WEBHOOKS | {"events_file", "ingest_keys", "log_level"}
 """The settings that SIGHUP reloads. All others need a restart."""
@@ -138,9 +139,10 @@ class Gateway:
         if JWT_KEYS & changed:
             components.verifier.change_keys(
                 algorithms=settings.jwt_algorithms,
-                secret=settings.jwt_secret,
+                secrets=settings.jwt_secret,
                 public_key=settings.jwt_public_key,
                 jwks_url=settings.jwt_jwks_url,
+                issuers=settings.issuers,
             )
         if "ingest_keys" in changed:
             components.use_ingest_keys(settings.ingest_keys)
@@ -148,6 +150,7 @@ class Gateway:
         former = components.settings
         components.settings = replace(former, **taken, event_catalogue=settings.event_catalogue)
         components.client_events.catalogue = settings.event_catalogue
+        components.client_events.reserved_prefixes = reserved_prefixes(components.settings)
         components.notices.reload()
         # At the more verbose of the two levels, so that this line is also written when the log becomes less verbose.
         configure_logging(is_more_verbose(former.log_level, settings.log_level), former.log_format)

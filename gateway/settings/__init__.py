@@ -3,6 +3,7 @@
 model        every setting with its type, parser, unit and default; the error that lists every problem
 values       parsers from a text or a YAML value to a number, a list, an origin …
 credentials  parsers of secrets: the keys that verify tokens, ingest keys, the URL of Redis
+issuers      parser of the issuers of tokens
 webhooks     parsers of webhooks and of their secrets
 files        reads of files that may be pipes or devices
 sources      where values come from: environment, files of secrets, YAML; which names are known

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from gateway.domain.ingest_keys import MIN_SECRET_BYTES
+from gateway.domain.issuers import find_shared_users
 from gateway.domain.webhooks import decode_secret
 from gateway.settings import credentials
 from gateway.settings.model import PREFIX, Problems, Settings
@@ -17,6 +17,7 @@ _RESERVED_PATHS: Final = (
     "emit", "broadcast", "presence", "disconnect", "revoke", "health", "healthz", "metrics", "openapi.yaml", "dev"
 )  # fmt: skip
 
+JWT_KEYS: Final = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
 MIN_LEASE_SECONDS: Final = 5
 MIN_SUBSCRIPTION_TIMEOUT_SECONDS: Final = 2
 MAX_SHARED_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -30,6 +31,7 @@ def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None
         _check_required_keys(settings, problems)
     _check_jwt_keys(settings, problems)
     _check_algorithms(settings, problems)
+    _check_issuers(settings, problems)
     _check_token_cookie(settings, problems)
     _check_requests(settings, problems)
     _check_sizes(settings, problems)
@@ -56,13 +58,26 @@ def warnings(settings: Settings) -> list[SettingsWarning]:
 
 
 def _plain_key_set(settings: Settings) -> Iterator[SettingsWarning]:
-    url = urlsplit(settings.jwt_jwks_url or "")
-    if url.scheme == "http" and not _is_this_machine(url.hostname or ""):
+    if _is_plain(settings.jwt_jwks_url):
         yield SettingsWarning(
             "jwt_jwks_url",
             "is fetched over plain http, so a host on the way can replace the keys and sign tokens of every user",
             "Use https.",
         )
+    for issuer in settings.issuers:
+        if _is_plain(issuer.jwks_url):
+            yield SettingsWarning(
+                "issuers",
+                f"the key set of {issuer.issuer!r} is fetched over plain http, so a host on the way can replace the"
+                " keys and sign tokens of every user of this issuer",
+                "Use https.",
+                issuer.issuer,
+            )
+
+
+def _is_plain(address: str | None) -> bool:
+    url = urlsplit(address or "")
+    return url.scheme == "http" and not _is_this_machine(url.hostname or "")
 
 
 def _is_this_machine(host: str) -> bool:
@@ -77,7 +92,7 @@ def _shared_secrets(settings: Settings) -> Iterator[SettingsWarning]:
 
     Two keys with one secret are a problem already.
     """
-    owners = {settings.jwt_secret.encode(): "signs the tokens of clients"} if settings.jwt_secret else {}
+    owners = {secret.encode(): "signs the tokens of clients" for secret in _token_secrets(settings)}
     for key in settings.ingest_keys:
         for secret in key.secrets:
             if (other := owners.get(secret.encode())) is not None:
@@ -93,6 +108,12 @@ def _shared_secrets(settings: Settings) -> Iterator[SettingsWarning]:
                 break
 
 
+def _token_secrets(settings: Settings) -> Iterator[str]:
+    yield from settings.jwt_secret
+    for issuer in settings.issuers:
+        yield from issuer.secrets
+
+
 def _shared(name: str, item: str, what: str, other: str) -> SettingsWarning:
     return SettingsWarning(
         name,
@@ -103,12 +124,11 @@ def _shared(name: str, item: str, what: str, other: str) -> SettingsWarning:
 
 
 def _check_required_keys(settings: Settings, problems: Problems) -> None:
-    jwt_keys = (settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_url)
-    if not any(jwt_keys) and not problems.has_error("jwt_secret", "jwt_public_key", "jwt_jwks_url"):
+    if not (has_default_keys(settings) or settings.issuers) and not problems.has_error(*JWT_KEYS, "issuers"):
         problems.add(
             "jwt_secret",
-            "is missing, and so are GATEWAY_JWT_PUBLIC_KEY and GATEWAY_JWT_JWKS_URL: without one of them the gateway "
-            "cannot verify tokens (to try things out, `serve --dev` needs none)",
+            "is missing, and so are GATEWAY_JWT_PUBLIC_KEY, GATEWAY_JWT_JWKS_URL and GATEWAY_ISSUERS: without one of "
+            "them the gateway cannot verify tokens (to try things out, `serve --dev` needs none)",
         )
     if not settings.ingest_keys and not problems.has_error("ingest_keys"):
         problems.add(
@@ -117,13 +137,10 @@ def _check_required_keys(settings: Settings, problems: Problems) -> None:
 
 
 def _check_jwt_keys(settings: Settings, problems: Problems) -> None:
-    secret = settings.jwt_secret
-    if secret is not None and len(secret.encode()) < MIN_SECRET_BYTES:
-        problems.add(
-            "jwt_secret", f"has fewer than {MIN_SECRET_BYTES} bytes; `openssl rand -hex 32` makes a good one"
-        )
-    elif secret is not None and not credentials.is_secret(secret):
-        problems.add("jwt_secret", "is a public key, a certificate or a JSON Web Key, and so not a secret")
+    for number, secret in enumerate(settings.jwt_secret, start=1):
+        place = f"secret {number} " if len(settings.jwt_secret) > 1 else ""
+        if (problem := credentials.secret_problem(secret)) is not None:
+            problems.add("jwt_secret", place + problem)
     if settings.jwt_public_key is not None and settings.jwt_jwks_url is not None:
         problems.add("jwt_jwks_url", "is set together with GATEWAY_JWT_PUBLIC_KEY: remove one of the two")
 
@@ -141,29 +158,45 @@ def _check_token_cookie(settings: Settings, problems: Problems) -> None:
             )
 
 
+def has_default_keys(settings: Settings) -> bool:
+    """Whether there are keys for tokens whose issuer has no entry in ``issuers``."""
+    return any(getattr(settings, name) for name in JWT_KEYS)
+
+
 def default_algorithms(settings: Settings) -> tuple[str, ...]:
-    """Return the usual algorithms of the keys: HS256, the one of the public key's type, those of identity providers."""
-    algorithms: list[str] = []
-    if settings.jwt_secret is not None:
-        algorithms.append("HS256")
-    if settings.jwt_public_key is not None:
-        algorithms.append(credentials.algorithms_for(settings.jwt_public_key)[0])
-    if settings.jwt_jwks_url is not None:
-        algorithms.extend(credentials.JWKS_DEFAULT)
-    return tuple(dict.fromkeys(algorithms))
+    """Return the usual algorithms of the keys of JWT_*."""
+    return credentials.usual_algorithms(settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_url)
+
+
+def _check_issuers(settings: Settings, problems: Problems) -> None:
+    """Add a problem for each pair of issuers that could speak for one user, and for one that JWT_ISSUER has too."""
+    if problems.has_error("issuers"):
+        return
+    for sentence in find_shared_users(settings.issuers, has_default=has_default_keys(settings)):
+        problems.add("issuers", sentence)
+    for issuer in settings.issuers:
+        if issuer.issuer in settings.jwt_issuer:
+            problems.add(
+                "jwt_issuer",
+                f"names {issuer.issuer!r}, whose tokens only its entry in GATEWAY_ISSUERS verifies: remove one of them",
+            )
+    owners = dict.fromkeys(settings.jwt_secret, "GATEWAY_JWT_SECRET")
+    for issuer in settings.issuers:
+        for secret in issuer.secrets:
+            other = owners.setdefault(secret, issuer.issuer)
+            if other != issuer.issuer:
+                problems.add(
+                    "issuers",
+                    f"the issuer {issuer.issuer!r} has the same secret as {other}: each could sign tokens of the other",
+                )
 
 
 def _check_algorithms(settings: Settings, problems: Problems) -> None:
-    names = ("jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms")
-    if problems.has_error(*names) or not any(getattr(settings, name) for name in names[:3]):
+    if problems.has_error(*JWT_KEYS, "jwt_algorithms") or not has_default_keys(settings):
         return
-    usable: set[str] = set()
-    if settings.jwt_secret is not None:
-        usable.update(credentials.SYMMETRIC)
-    if settings.jwt_public_key is not None:
-        usable.update(credentials.algorithms_for(settings.jwt_public_key))
-    if settings.jwt_jwks_url is not None:
-        usable.update(credentials.ASYMMETRIC)
+    usable = credentials.usable_algorithms(
+        settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_url
+    )
     for name in settings.jwt_algorithms:
         if name in usable:
             continue

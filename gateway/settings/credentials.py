@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -39,6 +39,8 @@ ALGORITHMS: Final = (*SYMMETRIC, *ASYMMETRIC)
 # What identity providers publish; a key set may contain keys of each type.
 JWKS_DEFAULT: Final = ("RS256", "ES256", "EdDSA")
 _MIN_RSA_BITS: Final = 2048
+MAX_JWT_SECRETS: Final = 4
+"""Secrets of tokens at once: a token that none of them signed is checked with each."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """Control characters besides tabs and line breaks. A text with NUL is UTF-16 that was read as UTF-8."""
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
@@ -114,12 +116,59 @@ def is_secret(text: str) -> bool:
     return True
 
 
-def jwt_secret(raw: object) -> str:
-    """Parse the secret of tokens. A PEM ends with a line break and is no secret, which ``checks`` reports.
+def jwt_secrets(raw: object) -> tuple[str, ...]:
+    """Parse the secrets of tokens: one a line, or a YAML list. All of them verify, and the first one signs.
 
-    Raises: ValueError.
+    A PEM has several lines and is no secret, which ``checks`` reports.
+
+    Raises: ValueError with one sentence for each problem.
     """
-    return text(raw) if str(raw).lstrip().startswith("-----BEGIN") else secret(raw)
+    if isinstance(raw, str) and raw.lstrip().startswith("-----BEGIN"):
+        return (text(raw),)
+    values = raw if isinstance(raw, list) else [line.removesuffix("\r") for line in secret(raw).split("\n")]
+    if not values or len(values) > MAX_JWT_SECRETS:
+        raise ValueError(f"has {len(values)} secrets: it takes 1 to {MAX_JWT_SECRETS}")
+    secrets: list[str] = []
+    sentences: list[str] = []
+    for number, value in enumerate(values, start=1):
+        try:
+            secrets.append(secret(value))
+        except ValueError as error:
+            place = f"secret {number} " if len(values) > 1 else ""
+            sentences.extend(place + sentence for sentence in error.args)
+    if len(set(secrets)) < len(secrets):
+        sentences.append("has the same secret twice")
+    if sentences:
+        raise ValueError(*sentences)
+    return tuple(secrets)
+
+
+def secret_problem(value: str) -> str | None:
+    """Return why a secret of tokens cannot be used; None if it can."""
+    if len(value.encode()) < MIN_SECRET_BYTES:
+        return f"has fewer than {MIN_SECRET_BYTES} bytes; `openssl rand -hex 32` makes a good one"
+    if not is_secret(value):
+        return "is a public key, a certificate or a JSON Web Key, and so not a secret"
+    return None
+
+
+def usual_algorithms(secrets: Collection[str], pem: str | None, jwks_url: str | None) -> tuple[str, ...]:
+    """Return the usual algorithms of keys: HS256, the one of the public key's type, those of identity providers."""
+    algorithms: list[str] = []
+    if secrets:
+        algorithms.append("HS256")
+    if pem is not None:
+        algorithms.append(algorithms_for(pem)[0])
+    if jwks_url is not None:
+        algorithms.extend(JWKS_DEFAULT)
+    return tuple(dict.fromkeys(algorithms))
+
+
+def usable_algorithms(secrets: Collection[str], pem: str | None, jwks_url: str | None) -> frozenset[str]:
+    """Return every algorithm that one of the keys can verify."""
+    return frozenset(
+        (*(SYMMETRIC if secrets else ()), *(algorithms_for(pem) if pem is not None else ()))
+    ) | frozenset(ASYMMETRIC if jwks_url is not None else ())
 
 
 def public_key(raw: object) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from gateway.domain.ingest_keys import IngestKey
-from gateway.settings.checks import check, default_algorithms
+from gateway.settings.checks import JWT_KEYS, check, default_algorithms
 from gateway.settings.events import read_event_catalogue
 from gateway.settings.model import KNOWN, Problems, Settings
 from gateway.settings.sources import RawValue, read_sources
@@ -87,8 +87,8 @@ def _dev_defaults(
 ) -> dict[str, Any]:
     """Return the values of development mode for settings that are not set."""
     defaults: dict[str, Any] = {"host": "localhost", "cors_origins": ("*",)}
-    if not {"jwt_secret", "jwt_public_key", "jwt_jwks_url"} & raw_values.keys():
-        defaults["jwt_secret"] = dev_secrets.jwt
+    if not {*JWT_KEYS, "issuers"} & raw_values.keys():
+        defaults["jwt_secret"] = (dev_secrets.jwt,)
     defaults["ingest_keys"] = (IngestKey(DEV_KEY_ID, (dev_secrets.ingest,)),)
     return {
         name: value

@@ -16,11 +16,13 @@ from typing import Any, Final, TypeVar
 
 from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
+from gateway.domain.issuers import TokenIssuer
 from gateway.domain.names import check_namespace
 from gateway.domain.redis_url import RedisUrl, check_prefix
 from gateway.domain.webhooks import Webhook
 from gateway.settings import credentials, values
 from gateway.settings import webhooks as webhook_parsers
+from gateway.settings.issuers import issuers as parse_issuers
 
 T = TypeVar("T")
 PREFIX: Final = "GATEWAY_"
@@ -117,6 +119,8 @@ def as_text(value: object) -> str:
             return ",".join(f"{claim}={prefix}" for claim, prefix in value.items())
         case IngestKey() | Webhook():
             return value.id
+        case TokenIssuer():
+            return value.issuer
         case _:
             return str(value)
 
@@ -136,7 +140,7 @@ class Settings:
     ingest_port: int | None = _setting(values.integer(0, 65535), None)
     ingest_path_prefix: str = _setting(values.path_prefix, "")
 
-    jwt_secret: str | None = _setting(credentials.jwt_secret, None, secret=True)
+    jwt_secret: tuple[str, ...] = _setting(credentials.jwt_secrets, (), secret=True)
     jwt_public_key: str | None = _setting(credentials.public_key, None, secret=True)
     jwt_jwks_url: str | None = _setting(values.web_address, None)
     jwt_algorithms: tuple[str, ...] = _setting(_algorithms, (), shown="follows the key")
@@ -146,6 +150,7 @@ class Settings:
     jwt_require_exp: bool = _setting(values.boolean, True)
     jwt_cookie: str | None = _setting(values.matching("[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}"), None)
     room_claims: Mapping[str, str] = _setting(values.room_claims, _ROOM_CLAIMS)
+    issuers: tuple[TokenIssuer, ...] = _setting(parse_issuers, (), secret=True)
 
     ingest_keys: tuple[IngestKey, ...] = _setting(credentials.ingest_keys, (), secret=True)
     webhooks: tuple[Webhook, ...] = _setting(webhook_parsers.webhooks, (), secret=True)

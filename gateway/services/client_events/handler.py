@@ -52,7 +52,7 @@ class ClientEvents:
         reserved_prefixes: tuple[str, ...] = RESERVED_PREFIXES,
     ) -> None:
         """``reserved_prefixes`` begin the names of rooms that only tokens grant."""
-        self._reserved_prefixes = reserved_prefixes
+        self.reserved_prefixes = reserved_prefixes
         self._effects = effects
         self._rates = rates
         self._repeats = Repeats(acks=acks, effects=effects)
@@ -260,7 +260,7 @@ class ClientEvents:
         check_arguments(entry.args, received.arguments, are_plain=received.are_plain)
         if entry.dedupe is not None:
             context.id = repeatable_id(received, entry.dedupe.render(context))
-        return plan(entry, received.namespace, connection, context, reserved=self._reserved_prefixes)
+        return plan(entry, received.namespace, connection, context, reserved=self.reserved_prefixes)
 
     async def _check_user_rate(self, received: ReceivedEvent, per_second: float) -> None:
         connection = received.connection

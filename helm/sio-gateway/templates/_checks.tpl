@@ -7,8 +7,8 @@
 {{- include "sio-gateway.nameChecks" . -}}
 {{- include "sio-gateway.formChecks" . -}}
 {{- $files := include "sio-gateway.secretFiles" . | fromYaml -}}
-{{- if not (or (hasKey $files "jwt-secret") (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url) -}}
-{{- fail "No key to verify tokens with: set secrets.jwtSecret, secrets.jwtPublicKey or config.jwt_jwks_url, or name a Secret in existingSecret.name." -}}
+{{- if not (or (hasKey $files "jwt-secret") (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url .Values.config.issuers) -}}
+{{- fail "No key to verify tokens with: set secrets.jwtSecret, secrets.jwtPublicKey, config.jwt_jwks_url or config.issuers, or name a Secret in existingSecret.name." -}}
 {{- end -}}
 {{- if and (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url -}}
 {{- fail "config.jwt_jwks_url is set beside a public key: remove one of the two." -}}

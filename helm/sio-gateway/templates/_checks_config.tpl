@@ -60,12 +60,17 @@
 {{- include "sio-gateway.portIsAllowed" (dict "policy" $policy "port" $port) -}}
 {{- end -}}
 {{- end -}}
-{{- with .Values.config.jwt_jwks_url -}}
-{{- $default := ternary "443" "80" (hasPrefix "https:" .) -}}
-{{- $host := regexReplaceAll "^[^:]+://" . "" | regexFind "^[^/?#]*" -}}
+{{- $keySets := dict -}}
+{{- with .Values.config.jwt_jwks_url }}{{ $_ := set $keySets "config.jwt_jwks_url" . }}{{ end -}}
+{{- range $index, $issuer := .Values.config.issuers -}}
+{{- with $issuer.jwks_url }}{{ $_ := set $keySets (printf "config.issuers[%d].jwks_url" $index) . }}{{ end -}}
+{{- end -}}
+{{- range $name, $keySet := $keySets -}}
+{{- $default := ternary "443" "80" (hasPrefix "https:" $keySet) -}}
+{{- $host := regexReplaceAll "^[^:]+://" $keySet "" | regexFind "^[^/?#]*" -}}
 {{- $port := default $default (regexFind ":[0-9]+$" $host | trimPrefix ":") | atoi -}}
 {{- if and $policy.enabled (ne $port (int $policy.jwksPort)) -}}
-{{- fail (printf "networkPolicy.jwksPort is %d, and config.jwt_jwks_url is at port %d." (int $policy.jwksPort) $port) -}}
+{{- fail (printf "networkPolicy.jwksPort is %d, and %s is at port %d." (int $policy.jwksPort) $name $port) -}}
 {{- end -}}
 {{- end -}}
 {{- $ports := dict -}}

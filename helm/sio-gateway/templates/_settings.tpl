@@ -9,6 +9,12 @@ secret
 {{- end -}}
 {{- end -}}
 
+{{/* The URLs of all key sets of issuers, each on a line. */}}
+{{- define "sio-gateway.keySets" -}}
+{{- with .Values.config.jwt_jwks_url }}{{ println . }}{{ end -}}
+{{- range .Values.config.issuers }}{{ with .jwks_url }}{{ println . }}{{ end }}{{ end -}}
+{{- end -}}
+
 {{/* YAML of {file in the mount: key in the Secret}. */}}
 {{- define "sio-gateway.secretFiles" -}}
 {{- $files := dict -}}

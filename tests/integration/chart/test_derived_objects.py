@@ -268,6 +268,7 @@ def test_network_policy_allows_the_peers_of_the_values_and_no_other() -> None:
     assert policy["egress"] == [
         {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
         {"ports": [{"port": 6380, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "10.1.2.0/24"}}]},
+        {"ports": [{"port": 443, "protocol": "TCP"}]},
         {
             "ports": [{"port": 8443, "protocol": "TCP"}, {"port": 3000, "protocol": "TCP"}],
             "to": [{"ipBlock": {"cidr": "10.1.4.0/24"}}],

@@ -40,6 +40,7 @@ def rejection(values: Values) -> str:
         ({"config__cors_origins": ["https://app.example.com/x"]}, "/config/cors_origins/0", "does not match pattern"),
         ({"config__transports": []}, "/config/transports", "minItems: got 0, want 1"),
         ({"config__jwt_algorithms": ["none"]}, "/config/jwt_algorithms/0", "value must be one of"),
+        ({"config__issuers": [{"issuer": "a", "secret": SHORT}]}, "/config/issuers/0", "additional properties 'secret' not allowed"),
         ({"config__socketio_path": "socket.io"}, "/config/socketio_path", "does not match pattern"),
         ({"config__host": "127.0.0.1"}, "/config/host", "value must be one of"),
         ({"config__namespaces": ["/a,b"]}, "/config/namespaces/0", "does not match pattern"),
@@ -109,6 +110,7 @@ def test_wrong_value_is_rejected_with_its_path(
         ({"networkPolicy__enabled": True, "secrets__redisUrl": "redis://:p:1@r:6380/0"}, "networkPolicy.redisPorts lacks 6380"),
         ({"networkPolicy__enabled": True, "secrets__redisUrl": "redis+sentinel://a,b:26380/name"}, "networkPolicy.redisPorts lacks 26379"),
         ({"networkPolicy__enabled": True, "config__jwt_jwks_url": "http://a.example/keys"}, "networkPolicy.jwksPort is 443, and config.jwt_jwks_url is at port 80."),
+        ({"networkPolicy__enabled": True, "config__issuers": [{"issuer": "a", "secret_file": "/a"}, {"issuer": "b", "jwks_url": "http://b.example/keys"}]}, "networkPolicy.jwksPort is 443, and config.issuers[1].jwks_url is at port 80."),
     ],
 )  # fmt: skip
 def test_contradicting_values_are_rejected_with_a_sentence(

@@ -113,7 +113,7 @@ def test_existing_secret_provides_its_configured_entries_and_nothing_else(
     rendered = rendered_set("existing-secret")
     settings = settings_in_pod(rendered, tmp_path, issuer)
 
-    assert settings.jwt_secret is None
+    assert settings.jwt_secret == ()
     assert settings.jwt_public_key == issuer["issuer.pem"].removesuffix("\n")
     assert settings.redis_url == parse_redis_url("redis://redis.data.svc:6379/0")
     assert [(key.id, len(key.secrets)) for key in settings.ingest_keys] == [("shop", 2), ("reports.v2", 1)]

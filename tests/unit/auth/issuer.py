@@ -35,8 +35,8 @@ ROOM_CLAIMS: Final = {
 
 def verifier(**options: Any) -> JwtVerifier:
     """Return a verifier at the time NOW. Without options it accepts HS256 with SECRET."""
-    if not {"secret", "public_key", "jwks_url"}.intersection(options):
-        options["secret"] = SECRET
+    if not {"secrets", "public_key", "jwks_url"}.intersection(options):
+        options["secrets"] = (SECRET,)
     schedule = options.get("schedule", FakeSchedule(options.get("clock", FakeClock(NOW))))
     defaults = {
         "algorithms": ("HS256",),

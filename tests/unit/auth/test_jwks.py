@@ -464,7 +464,7 @@ async def test_secret_works_beside_an_unavailable_key_set(issuer: Issuer):
     async def fail(url: str) -> str:
         raise OSError(f"{url} is unavailable")
 
-    jwt_verifier = verifier(secret=SECRET, jwks_url="x", fetch=fail, algorithms=("HS256", "RS256"))
+    jwt_verifier = verifier(secrets=(SECRET,), jwks_url="x", fetch=fail, algorithms=("HS256", "RS256"))
 
     assert jwt_verifier.is_ready
     assert (await jwt_verifier.verify(token())).user == "alice"

@@ -53,7 +53,7 @@ async def code_of(text: str, **options: Any) -> str:
 @pytest.mark.parametrize(("algorithm", "make"), EVERY_ALGORITHM, ids=[name for name, _ in EVERY_ALGORITHM])
 async def test_algorithm_is_accepted_only_with_its_own_key(algorithm: str, make: Any):
     key = SECRET if make is None else make()
-    keys = {"secret": SECRET} if make is None else {"public_key": public_pem(key)}
+    keys = {"secrets": (SECRET,)} if make is None else {"public_key": public_pem(key)}
     signed = token(key=key, algorithm=algorithm)
     head, payload, signature = signed.split(".")
     flipped = signature[:10] + ("A" if signature[10] != "A" else "B") + signature[11:]
@@ -111,12 +111,14 @@ async def test_public_key_is_never_used_as_a_secret():
         forged = f"{text}.{base64url(hmac.sign(text.encode(), known_text.encode()))}"
 
         assert await code_of(forged, public_key=pem, algorithms=("RS256",)) == "token_algorithm_refused"
-        both = {"public_key": pem, "secret": SECRET, "algorithms": ("RS256", "HS256")}
+        both = {"public_key": pem, "secrets": (SECRET,), "algorithms": ("RS256", "HS256")}
         assert await code_of(forged, **both) == "token_signature_invalid"
 
 
 async def test_secret_and_public_key_work_side_by_side():
-    jwt_verifier = verifier(secret=SECRET, public_key=public_pem(rsa_key()), algorithms=("HS256", "RS256"))
+    jwt_verifier = verifier(
+        secrets=(SECRET,), public_key=public_pem(rsa_key()), algorithms=("HS256", "RS256")
+    )
 
     assert (await jwt_verifier.verify(token())).user == "alice"
     assert (await jwt_verifier.verify(token(key=rsa_key(), algorithm="RS256"))).user == "alice"
@@ -205,8 +207,8 @@ async def test_rejection_has_the_exception_of_pyjwt_as_its_cause():
             {"algorithms": ("ES256", "RS256"), "public_key": public_pem(ec_key())},
             "no key for the JWT algorithms RS256",
         ),
-        ({"secret": "short"}, "32 bytes"),
-        ({"secret": public_pem(rsa_key())}, "public key"),
+        ({"secrets": ("short",)}, "32 bytes"),
+        ({"secrets": (public_pem(rsa_key()),)}, "public key"),
         ({"jwks_url": "http://127.0.0.1:9/", "algorithms": ("RS256",)}, "fetches"),
     ],
 )

@@ -37,7 +37,7 @@ def test_every_command_contains_the_secrets_of_the_run() -> None:
 
     with_key = f"GATEWAY_KEY=dev GATEWAY_SECRET={key.secrets[0]} .venv/bin/sio-gateway"
     assert listen.startswith(".venv/bin/sio-gateway listen --token ey")
-    assert token == f"GATEWAY_JWT_SECRET={settings.jwt_secret} .venv/bin/sio-gateway token --sub bob"
+    assert token == f"GATEWAY_JWT_SECRET={settings.jwt_secret[0]} .venv/bin/sio-gateway token --sub bob"
     assert user == f"""{with_key} emit user alice notification:new '{{"title":"hi"}}'"""
     assert room == f"""{with_key} emit room org:7 notification:new '{{"title":"hi"}}'"""
     assert broadcast == f"""{with_key} emit broadcast notification:new '{{"title":"hi"}}'"""
@@ -48,7 +48,7 @@ def test_token_joins_the_room_of_the_room_command() -> None:
     settings = load_settings({"GATEWAY_JWT_AUDIENCE": "web"}, dev=True)
     text = shlex.split(commands(dev_banner(settings, URL))[0])[-1]
 
-    claims = jwt.decode(text, settings.jwt_secret or "", algorithms=["HS256"], audience="web")
+    claims = jwt.decode(text, settings.jwt_secret[0], algorithms=["HS256"], audience="web")
 
     assert (claims["sub"], claims["orgId"]) == ("alice", 7)
 

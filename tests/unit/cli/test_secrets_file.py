@@ -28,7 +28,7 @@ def test_lines_of_the_file_are_settings_for_a_shell(tmp_path: Path) -> None:
 
     settings = load_settings(dict(line.split("=", 1) for line in lines))
 
-    assert settings.jwt_secret == kept.jwt
+    assert settings.jwt_secret == (kept.jwt,)
     assert [(key.id, key.secrets) for key in settings.ingest_keys] == [("dev", (kept.ingest,))]
 
 
@@ -37,7 +37,7 @@ def test_secrets_of_the_file_become_those_of_development_mode(tmp_path: Path) ->
 
     settings = load_settings({}, dev=True, dev_secrets=kept)
 
-    assert (settings.jwt_secret, settings.ingest_keys[0].secrets) == (kept.jwt, (kept.ingest,))
+    assert (settings.jwt_secret, settings.ingest_keys[0].secrets) == ((kept.jwt,), (kept.ingest,))
 
 
 @pytest.mark.parametrize("text", ["", "GATEWAY_JWT_SECRET=short\nGATEWAY_INGEST_KEYS=dev:short\n", "A=1\n"])

@@ -63,7 +63,7 @@ def test_settings_without_keys_are_rejected_with_every_missing_key() -> None:
 def test_commands_that_call_a_gateway_need_no_keys() -> None:
     settings = load_settings({}, require_keys=False)
 
-    assert (settings.jwt_secret, settings.ingest_keys, settings.jwt_algorithms) == (None, (), ())
+    assert (settings.jwt_secret, settings.ingest_keys, settings.jwt_algorithms) == ((), (), ())
 
 
 @pytest.mark.parametrize("algorithm", PUBLIC_KEYS)
@@ -144,11 +144,42 @@ def test_jwt_secret_of_white_space_alone_is_rejected(text: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["a b" * 11, "a\tb" * 11, "a\nb" * 11, "ü" * 16, '"' + "x" * 32, "é\u200db" * 8]
-)
+@pytest.mark.parametrize("text", ["a b" * 11, "a\tb" * 11, "ü" * 16, '"' + "x" * 32, "é\u200db" * 8])
 def test_jwt_secret_may_contain_white_space_and_any_letters(text: str) -> None:
-    assert load_settings(INGEST | {"GATEWAY_JWT_SECRET": text}).jwt_secret == text
+    assert load_settings(INGEST | {"GATEWAY_JWT_SECRET": text}).jwt_secret == (text,)
+
+
+@pytest.mark.parametrize("text", [f"{'n' * 32}\n{'o' * 32}", f"{'n' * 32}\r\n{'o' * 32}"])
+def test_jwt_secrets_are_one_a_line_or_a_list_in_yaml(tmp_path: Path, text: str) -> None:
+    secrets = ("n" * 32, "o" * 32)
+    file, config = tmp_path / "jwt", tmp_path / "gateway.yaml"
+    file.write_bytes(text.encode() + b"\n")
+    config.write_text(json.dumps({"jwt_secret": list(secrets)}))
+
+    for environ in (
+        {"GATEWAY_JWT_SECRET": text},
+        {"GATEWAY_JWT_SECRET_FILE": str(file)},
+        {"GATEWAY_CONFIG": str(config)},
+    ):
+        settings = load_settings(INGEST | environ)
+        assert (settings.jwt_secret, settings.jwt_algorithms) == (secrets, ("HS256",))
+        assert "n" * 32 not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        (f"{'n' * 32}\nshort", ["secret 2 has fewer than 32 bytes; `openssl rand -hex 32` makes a good one"]),
+        (f"{'n' * 32} \n{'o' * 32}", ["secret 1 ends with a space: remove it"]),
+        (f"{'n' * 32}\n\n{'o' * 32}", ["secret 2 is empty"]),
+        (f"{'n' * 32}\n{'n' * 32}", ["has the same secret twice"]),
+        ("\n".join(str(each) * 32 for each in range(5)), ["has 5 secrets: it takes 1 to 4"]),
+    ],
+)
+def test_wrong_jwt_secret_of_several_is_named_by_its_number(text: str, sentences: list[str]) -> None:
+    assert problems(INGEST | {"GATEWAY_JWT_SECRET": text}) == [
+        f"GATEWAY_JWT_SECRET: {each}" for each in sentences
+    ]
 
 
 def test_public_key_may_end_with_line_breaks_and_does_not_begin_with_a_byte_order_mark() -> None:
@@ -327,14 +358,14 @@ def test_development_mode_keeps_settings_that_are_set() -> None:
 
     assert settings.host == "0.0.0.0"
     assert settings.cors_origins == ("https://a.example",)
-    assert settings.jwt_secret == "j" * 32
+    assert settings.jwt_secret == ("j" * 32,)
     assert [key.id for key in settings.ingest_keys] == ["billing"]
 
 
 def test_development_mode_generates_no_secret_beside_a_public_key() -> None:
     settings = load_settings({"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEYS["ES256"]}, dev=True)
 
-    assert settings.jwt_secret is None
+    assert settings.jwt_secret == ()
     assert settings.jwt_algorithms == ("ES256",)
 
 

@@ -116,7 +116,7 @@ def test_pipe_of_the_shell_is_read_to_its_end(tmp_path: Path) -> None:
     )
 
     writer.join()
-    assert settings.jwt_secret == "s" * 40
+    assert settings.jwt_secret == ("s" * 40,)
 
 
 def test_directory_is_rejected(tmp_path: Path) -> None:

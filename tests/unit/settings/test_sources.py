@@ -152,7 +152,7 @@ def test_all_problems_are_reported_in_one_message() -> None:
 
 @pytest.mark.parametrize(
     ("content", "secret"),
-    [("s" * 32, "s" * 32), ("s" * 32 + "\n", "s" * 32), ("s" * 32 + "\r\n", "s" * 32), ("s s\n" * 16, "s s\n" * 15 + "s s")],
+    [("s" * 32, "s" * 32), ("s" * 32 + "\n", "s" * 32), ("s" * 32 + "\r\n", "s" * 32), ("s s" * 16 + "\n", "s s" * 16)],
 )  # fmt: skip
 def test_secret_file_loses_one_newline(tmp_path: Path, content: str, secret: str) -> None:
     file = tmp_path / "jwt"
@@ -161,7 +161,7 @@ def test_secret_file_loses_one_newline(tmp_path: Path, content: str, secret: str
 
     settings = load_settings(environ)
 
-    assert settings.jwt_secret == secret
+    assert settings.jwt_secret == (secret,)
     assert settings.origins["jwt_secret"] == f"file {file}"
 
 
