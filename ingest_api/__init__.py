@@ -16,6 +16,7 @@
     query         reads the query of a request, and the cursors of pages (pure)
     revocation    the call that revokes a token, with its schemas
     room_changes  the calls that have connections join and leave rooms, and disconnect those in a room
+    listings      the calls about users, rooms, connections and replicas, with the schemas of their bodies
     webhooks      the calls about the queues and the dead letters of webhooks
     history       the calls that read and erase messages, and the schemas of their answers
     push          turns a body into a Push, a Disconnect or ids; has a fast path for common bodies
@@ -28,6 +29,7 @@
     openapi       generates the OpenAPI document from the schemas and the next modules
     openapi_calls  the calls that push, in the OpenAPI document, with examples
     openapi_reads  the calls that read
+    openapi_listings  the calls about users, rooms, connections and replicas, with their answers
     openapi_admin  the calls that change connections, rooms, tokens and webhooks
     openapi_text  the parameters, headers and remedies in the OpenAPI document
     interfaces    protocols that the REST API needs from the rest of the process

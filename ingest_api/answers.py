@@ -15,7 +15,8 @@ _EXACT: Final = {
 }
 
 
-def _text(description: str, *examples: Any, **more: Any) -> fields.String:
+def text(description: str, *examples: Any, **more: Any) -> fields.String:
+    """Return a field that is always a string."""
     return fields.String(
         required=True, metadata={"description": description, "examples": list(examples)} | more
     )
@@ -24,7 +25,7 @@ def _text(description: str, *examples: Any, **more: Any) -> fields.String:
 class BroadcastAnswer(Schema):
     """The broker has the message."""
 
-    id = _text("The id of the message.", "kf3l2Yq0T8m3c9kQdR0uWA")
+    id = text("The id of the message.", "kf3l2Yq0T8m3c9kQdR0uWA")
     online = fields.Boolean(
         required=True,
         metadata={"description": "Whether `connections` is greater than 0.", "examples": [True]},
@@ -52,8 +53,8 @@ class BroadcastAnswer(Schema):
 class ClientAckAnswer(Schema):
     """The acknowledgement of one connection. What the client sent is passed on as it wrote it."""
 
-    sid = _text("The Socket.IO session id of the connection.", "~Ni9nOpTmRZ8wVwLqAAAB")
-    user = _text("The id of the user.", "42")
+    sid = text("The Socket.IO session id of the connection.", "~Ni9nOpTmRZ8wVwLqAAAB")
+    user = text("The id of the user.", "42")
     data = fields.Raw(
         allow_none=True,
         metadata={
@@ -115,7 +116,7 @@ class _AcknowledgedAnswer(BroadcastAnswer):
 class EmitToUserAnswer(_AcknowledgedAnswer):
     """The broker has the message."""
 
-    room = _text("The room of the user.", "user:42")
+    room = text("The room of the user.", "user:42")
 
 
 class EmitToRoomAnswer(_AcknowledgedAnswer):
@@ -158,20 +159,20 @@ class BatchAnswer(Schema):
 class ConnectionAnswer(Schema):
     """One connection of a user."""
 
-    sid = _text(
+    sid = text(
         "The Socket.IO session id, also the name of a room with this connection alone.",
         "~Ni9nOpTmRZ8wVwLqAAAB",
     )
-    namespace = _text("The namespace of the connection.", "/")
-    replica = _text("The replica that serves the connection.", "gateway-0")
-    transport = _text("The Engine.IO transport.", "websocket", enum=["polling", "websocket"])
-    connected_at = _text("The time of the connect, in UTC.", "2026-11-21T09:58:00.123Z", format="date-time")
+    namespace = text("The namespace of the connection.", "/")
+    replica = text("The replica that serves the connection.", "gateway-0")
+    transport = text("The Engine.IO transport.", "websocket", enum=["polling", "websocket"])
+    connected_at = text("The time of the connect, in UTC.", "2026-11-21T09:58:00.123Z", format="date-time")
 
 
 class PresenceAnswer(Schema):
     """The connections of a user, in all namespaces and on all replicas."""
 
-    user = _text("The id of the user.", "42")
+    user = text("The id of the user.", "42")
     online = fields.Boolean(required=True, metadata={"description": "Whether the user has a connection."})
     recoverable = fields.Integer(
         required=True,
@@ -208,7 +209,8 @@ class DisconnectAnswer(Schema):
     exact = fields.Boolean(metadata=_EXACT)
 
 
-def _count(description: str, example: int) -> fields.Integer:
+def count(description: str, example: int) -> fields.Integer:
+    """Return the field of a number that is at least 0."""
     return fields.Integer(
         required=True, metadata={"description": description, "minimum": 0, "examples": [example]}
     )
@@ -217,9 +219,9 @@ def _count(description: str, example: int) -> fields.Integer:
 class WebhookAnswer(Schema):
     """What the queue of one webhook holds."""
 
-    id = _text("The id of the webhook.", "app")
-    entries = _count("Notifications in the queue: not yet accepted by the webhook.", 12)
-    bytes = _count("What they count of the 64 MiB of the queue.", 4096)
+    id = text("The id of the webhook.", "app")
+    entries = count("Notifications in the queue: not yet accepted by the webhook.", 12)
+    bytes = count("What they count of the 64 MiB of the queue.", 4096)
     lag_seconds = fields.Float(
         required=True,
         metadata={
@@ -228,8 +230,8 @@ class WebhookAnswer(Schema):
             "examples": [1.5],
         },
     )
-    dead_letters = _count("Notifications that are not tried any more.", 0)
-    partitions = _count("The configured partitions of the queue.", 16)
+    dead_letters = count("Notifications that are not tried any more.", 0)
+    partitions = count("The configured partitions of the queue.", 16)
     owners = fields.Dict(
         keys=fields.String(),
         values=fields.List(fields.Integer()),
@@ -262,11 +264,11 @@ class WebhooksAnswer(Schema):
 class DeadLetterAnswer(Schema):
     """A notification that is not tried any more."""
 
-    id = _text("The `webhook-id` of each try.", "p-42-1795262400000")
-    user = _text("The id of the user.", "42")
-    type = _text("The type of the event.", "client.event")
-    timestamp = _text("When the event happened, in UTC.", "2026-11-21T12:00:00.000Z", format="date-time")
-    reason = _text(
+    id = text("The `webhook-id` of each try.", "p-42-1795262400000")
+    user = text("The id of the user.", "42")
+    type = text("The type of the event.", "client.event")
+    timestamp = text("When the event happened, in UTC.", "2026-11-21T12:00:00.000Z", format="date-time")
+    reason = text(
         "`rejected`: the webhook answered that this event is bad. `failed`: it failed again and again while others"
         " were accepted. `expired`: it was older than `keep_seconds`.",
         "rejected",
@@ -282,7 +284,7 @@ class DeadLetterAnswer(Schema):
             "examples": [422],
         },
     )
-    dead_at = _text("Since when it is a dead letter, in UTC.", "2026-11-21T12:00:01.000Z", format="date-time")
+    dead_at = text("Since when it is a dead letter, in UTC.", "2026-11-21T12:00:01.000Z", format="date-time")
     data = fields.Dict(
         required=True,
         metadata={
@@ -311,27 +313,27 @@ class DeadLettersAnswer(Schema):
 class ReplayAnswer(Schema):
     """The dead letters are in the queue again."""
 
-    replayed = _count("Dead letters that were put into the queue.", 1)
+    replayed = count("Dead letters that were put into the queue.", 1)
 
 
 class DropAnswer(Schema):
     """The dead letters are deleted."""
 
-    dropped = _count("Dead letters that were deleted.", 1)
+    dropped = count("Dead letters that were deleted.", 1)
 
 
 class ProblemAnswer(Schema):
     """Why a request failed (RFC 9457)."""
 
-    type = _text("Always about:blank; `code` distinguishes problems.", "about:blank")
-    title = _text("The phrase of the HTTP status.", "Unprocessable Content")
+    type = text("Always about:blank; `code` distinguishes problems.", "about:blank")
+    title = text("The phrase of the HTTP status.", "Unprocessable Content")
     status = fields.Integer(
         required=True,
         metadata={"description": "The HTTP status.", "minimum": 400, "maximum": 599, "examples": [422]},
     )
-    code = _text("The error code, for programs. It is stable.", "invalid_body", enum=sorted(STATUSES))
-    detail = _text("A sentence about the error, for people.", "the body breaks the rules: event")
-    request_id = _text("As in `X-Request-Id`, and in the gateway's log.", "5f0c1e9a7b3d4c2e8f6a1b0d9c8e7f6a")
+    code = text("The error code, for programs. It is stable.", "invalid_body", enum=sorted(STATUSES))
+    detail = text("A sentence about the error, for people.", "the body breaks the rules: event")
+    request_id = text("As in `X-Request-Id`, and in the gateway's log.", "5f0c1e9a7b3d4c2e8f6a1b0d9c8e7f6a")
     errors = fields.Dict(
         keys=fields.String(),
         values=fields.List(fields.String()),

@@ -8,6 +8,15 @@ from typing import NamedTuple, Protocol
 
 from gateway.domain.acks import AckResult, AckTerms
 from gateway.domain.dedup import AckClaim, DedupKey
+from gateway.domain.listings import (
+    ConnectionDetails,
+    ConnectionPage,
+    MemberRules,
+    NamePage,
+    RoomSummary,
+    Slice,
+    StateSummary,
+)
 from gateway.domain.messages import Address, Message, MessagePage, PublishResult, RoomChange
 from gateway.domain.notifications import DeadLetter, QueueSummary
 from gateway.domain.positions import Position
@@ -167,8 +176,46 @@ class PresenceReader(Protocol):
         """Return the user's connections in all namespaces and on all replicas."""
         ...
 
+    async def of_users(self, users: Collection[str]) -> Mapping[str, UserPresence]:
+        """Return the same for each of the users, in one read."""
+        ...
+
     async def has_sid(self, sid: str) -> bool:
         """Whether a connection with this sid is open or may be resumed, on any replica."""
+        ...
+
+
+class Listings(Protocol):
+    """Lists of the users, rooms and connections of all replicas. See ``gateway.interfaces.Listings``."""
+
+    @property
+    def rules(self) -> MemberRules: ...
+
+    async def stats(self, namespaces: Collection[str]) -> StateSummary: ...
+
+    async def users(self, namespaces: Collection[str], prefix: str, part: Slice) -> NamePage: ...
+
+    async def rooms(self, namespace: str, prefix: str, part: Slice) -> NamePage: ...
+
+    async def room(self, namespace: str, room: str) -> RoomSummary: ...
+
+    async def connections_of(self, user: str, namespace: str | None, part: Slice) -> ConnectionPage: ...
+
+    async def members(self, namespace: str, room: str, part: Slice) -> ConnectionPage: ...
+
+    async def connection(self, sid: str) -> ConnectionDetails | None: ...
+
+
+class SocketData(Protocol):
+    """Changes the socket data of connections. See ``gateway.services.socket_data``."""
+
+    async def patch(self, sid: str, patch: Mapping[str, object]) -> str | None:
+        """Apply a JSON merge patch; return the JSON text of all data, or None without an open connection.
+
+        Raises:
+            DataTooLarge: The data would be too large.
+            ValueError: It would have an infinite number.
+        """
         ...
 
 

@@ -34,7 +34,7 @@ from ingest_api.json_body import (
 LARGE_BYTES: Final = 16 * 1024
 """Larger bodies are parsed here. The slowest one of this size takes 5 ms to decode."""
 MAX_SLICE_SECONDS: Final = 0.004
-MAX_ELEMENTS: Final = 101
+MAX_ELEMENTS: Final = 201
 """More elements than any list of a request may have; further ones are not looked at."""
 _BLOCK_BYTES: Final = 32 * 1024
 _TOKENS_PER_STEP: Final = 2048

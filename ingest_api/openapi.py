@@ -13,17 +13,27 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from ingest_api import acks, answers, batch_schemas, openapi_text, revocation, room_changes, schemas
+from ingest_api import (
+    acks,
+    answers,
+    batch_schemas,
+    listings,
+    openapi_text,
+    revocation,
+    room_changes,
+    schemas,
+)
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
 from ingest_api.history import HistoryMessageAnswer
 from ingest_api.openapi_admin import CHANGES
 from ingest_api.openapi_calls import PUSHES, Operation
+from ingest_api.openapi_listings import LISTINGS, NESTED
 from ingest_api.openapi_reads import READS
 
 PATH: Final = "/openapi.yaml"
 CONTENT_TYPE: Final = "application/yaml"
 API_VERSION: Final = "1.0.0"
-OPERATIONS: Final = (*PUSHES, *READS, *CHANGES, revocation.REVOKE)
+OPERATIONS: Final = (*PUSHES, *READS, *LISTINGS, *CHANGES, revocation.REVOKE)
 
 _JSON: Final = "application/json"
 _TIMESTAMP_NEEDS_AN_OBJECT: Final = {
@@ -89,13 +99,18 @@ def _add_components(spec: APISpec) -> None:
     spec.components.schema("RoomChange", schema=room_changes.RoomChangeSchema(namespaces=namespaces))
     spec.components.schema("DisconnectRoom", schema=room_changes.DisconnectRoomSchema(namespaces=namespaces))
     spec.components.schema("DeadLetterIds", schema=schemas.DeadLetterIdsSchema())
+    spec.components.schema("PresenceOfUsers", schema=listings.PresenceSchema())
+    spec.components.schema("SocketData", schema=listings.SocketDataSchema())
+    for nested, answer in NESTED.items():
+        spec.components.schema(nested, schema=answer)
     spec.components.schema("Webhook", schema=answers.WebhookAnswer)
     spec.components.schema("DeadLetter", schema=answers.DeadLetterAnswer)
     spec.components.schema("Connection", schema=answers.ConnectionAnswer)
     spec.components.schema("HistoryMessage", schema=HistoryMessageAnswer)
     spec.components.schema("Problem", schema=answers.ProblemAnswer)
     for response in dict.fromkeys(operation.response for operation in OPERATIONS):
-        spec.components.schema(response.__name__, schema=response)
+        if response.__name__ not in spec.components.schemas:
+            spec.components.schema(response.__name__, schema=response)
     for name, parameter in openapi_text.PARAMETERS.items():
         spec.components.parameter(name, parameter["in"], parameter)
     for name, header in openapi_text.HEADERS.items():

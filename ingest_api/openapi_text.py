@@ -23,6 +23,7 @@ TAGS: Final = {
     "push": "Push events to clients.",
     "users": "Query the presence of users, and disconnect them.",
     "rooms": "Change who is in a room, and disconnect those in it.",
+    "connections": "List users, rooms and connections, and change the data of connections.",
     "webhooks": "What waits for the webhooks of this gateway, and what they did not accept.",
     "history": "Read and erase the messages that are held for clients that reconnect.",
     "description": "This document.",
@@ -44,6 +45,17 @@ _POSITION: Final = {
     "pattern": "^(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})$",
     "examples": ["1795262400123-417"],
 }
+
+
+def _name(max_characters: int, example: str) -> dict[str, Any]:
+    return {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": max_characters,
+        "pattern": NAME_PATTERN,
+        "examples": [example],
+    }
+
 
 PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "UserId": {
@@ -134,6 +146,68 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
             "examples": ["WzE3OTUyNjI0MDEuMCwicC00Mi0xNzk1MjYyNDAwMDAwIl0"],
         },
     },
+    "Room": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "The name of the room. Percent-encoded UTF-8 in form NFC; a `/` is `%2F`.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ROOM_CHARACTERS,
+            "pattern": NAME_PATTERN,
+            "examples": ["org:7"],
+        },
+    },
+    "Sid": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "The Socket.IO session id of the connection.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ROOM_CHARACTERS,
+            "pattern": NAME_PATTERN,
+            "examples": ["~Ni9nOpTmRZ8wVwLqAAAB"],
+        },
+    },
+    "NamespaceOrAll": {
+        "name": "namespace",
+        "in": "query",
+        "description": "One of the namespaces that the gateway serves; all of them if absent, for a room `/`.",
+        "schema": {"type": "string", "pattern": "^/[^,?]*$", "examples": ["/"]},
+    },
+    "Prefix": {
+        "name": "prefix",
+        "in": "query",
+        "description": "Only names that begin so.",
+        "schema": {"type": "string", "examples": ["org:"]},
+    },
+    "User": {
+        "name": "user",
+        "in": "query",
+        "description": "The id of the user.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_USER_CHARACTERS,
+            "pattern": NAME_PATTERN,
+            "examples": ["42"],
+        },
+    },
+    "RoomOfConnections": {
+        "name": "room",
+        "in": "query",
+        "description": "The name of the room.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_ROOM_CHARACTERS,
+            "pattern": NAME_PATTERN,
+            "examples": ["chat:1"],
+        },
+    },
     "RequestId": {
         "name": "X-Request-Id",
         "in": "header",
@@ -155,7 +229,7 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
         "in": "header",
         "description": "1 to 255 printable ASCII characters, stored for an hour for the ingest key, method and path:"
         " a repeat has no second effect and gets the first response. The header is part of the signed text, and"
-        " otherwise ignored on GET.",
+        " otherwise ignored on GET and by `POST /presence`.",
         "schema": {
             "type": "string",
             "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
@@ -187,6 +261,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "missing_scope": "Ask the operator for the scope that `detail` names.",
     "not_found": "Compare the path with openapi.yaml; a `/` in an id is `%2F`.",
     "unknown_webhook": "Compare the id with `GET /webhooks`, which lists the configured webhooks.",
+    "unknown_connection": "The connection has ended, or was lost and is not resumed yet. `GET /connections?user=…`"
+    " lists those that are open.",
     "method_not_allowed": "Use the method in `Allow`.",
     "request_timeout": "Send the whole head of the request at once.",
     "body_timeout": "Send the whole body at once.",
@@ -199,6 +275,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "invalid_body": "`errors` has sentences about each invalid field.",
     "unknown_event": "The event catalogue of this gateway does not describe the event: compare its name with the"
     " `server_events` of the namespace.",
+    "members_not_listed": "Set `list_members: true` in the rule of the room in the event catalogue.",
     "rate_limited": "Wait for `Retry-After` seconds, or ask the operator for a higher rate.",
     "headers_too_large": "Send fewer or shorter headers: `detail` names the longest one; the operator sets the limit.",
     "internal_error": "An error of the gateway: give the operator the `request_id`.",

@@ -20,7 +20,7 @@ from ingest_api.interfaces import Caller, Clock, Span, Tracer
 from ingest_api.request import REQUEST_ID_HEADER, TRACE_HEADER, BodyStream, Request, Response
 from ingest_api.routing import Routes
 
-_METHODS: Final = ("POST", "GET")
+_METHODS: Final = ("POST", "GET", "PATCH")
 ResponseParts = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body."""
 

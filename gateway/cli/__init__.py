@@ -5,7 +5,8 @@ banner         the text that ``serve --dev`` prints once it listens
 token          print a token
 emit           push an event
 batch          push several events
-presence       print whether a user is connected
+presence       print whether users are connected
+listings       ``stats``, ``users``, ``rooms`` and ``connections``
 revoke         revoke a token
 history        ``history room|user|broadcast``: print or erase messages
 disconnect     disconnect a user, or the connections in a room
@@ -40,6 +41,7 @@ from gateway.cli.errors import Commands
 from gateway.cli.history import history
 from gateway.cli.keygen import keygen
 from gateway.cli.listen import listen
+from gateway.cli.listings import connections, list_rooms, stats, users
 from gateway.cli.presence import presence
 from gateway.cli.revoke import revoke
 from gateway.cli.rooms import join, leave
@@ -71,6 +73,10 @@ for _command in (
     emit,
     batch,
     presence,
+    stats,
+    users,
+    list_rooms,
+    connections,
     disconnect,
     revoke,
     history,

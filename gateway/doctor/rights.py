@@ -32,6 +32,7 @@ _KEYS: Final = (
     "lset {key} 0 x", "llen {key}", "lrange {key} 0 1", "ltrim {key} 0 1", "xadd {key} * x x", "xrange {key} - +",
     "xrevrange {key} + -", "xtrim {key} maxlen 1", "xdel {key} 1-0",
     "zadd {key} 1 x", "zrem {key} x", "zscore {key} x", "zrangebyscore {key} 0 1",
+    "zrangebylex {key} - +", "zlexcount {key} - +",
     "zcount {key} 0 1", "decr {key}", "hvals {key}", "strlen {key}",
     "zremrangebyscore {key} 0 1", "zcard {key}", "zrange {key} 0 1", "zrevrangebyscore {key} 1 0",
     "incrby {key} 1", "decrby {key} 1",

@@ -12,6 +12,7 @@ identity         Identity, Revocation: what a verified token says, and whether i
 ingest_keys      IngestKey, Scope: the credential of one backend
 issuers          TokenIssuer, OwnedUsers: who signs tokens, and of which users
 messages         Message, DisconnectCommand, SessionTakeover: the entries that the broker appends
+listings         NamePage, ConnectionPage, StateSummary: what lists show of the shared state
 names            the rules for user ids, rooms, namespaces and events
 notifications    Notification: an event that a webhook gets at least once
 origins          Origin: where a web page is from, and the form in which it is allowed
@@ -21,6 +22,7 @@ rate_limit       the rate limit algorithm (GCRA)
 redis_url        RedisUrl: a parsed Redis URL
 sampling         Sampling: which log lines are written
 sessions         RecoverySession: what is needed to resume a connection
+socket_data      StoredData: the JSON object of a connection that backends change
 status           StateStatus: what a replica can do
 strict_json      decode_strictly: JSON of backends
 templates        references to a client event in JSON values

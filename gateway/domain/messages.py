@@ -1,4 +1,4 @@
-"""The entries that the broker appends: messages, disconnect commands, changes of rooms and session takeovers."""
+"""The entries that the broker appends: messages, disconnect commands, changes of rooms or data, session takeovers."""
 
 from __future__ import annotations
 
@@ -150,7 +150,30 @@ class SessionTakeover(NamedTuple):
         return frozenset()
 
 
-LogEntry = Message | DisconnectCommand | SessionTakeover | RoomChange
+class DataChange(NamedTuple):
+    """A backend changed the socket data of a connection. ``data`` is the JSON text of all of it.
+
+    A connection that has data of a newer ``version`` keeps it.
+    """
+
+    id: str
+    namespace: str
+    sid: str
+    version: int
+    data: str
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The room of the sid."""
+        return (Address(self.namespace, self.sid),)
+
+    @property
+    def exclude(self) -> frozenset[str]:
+        """Nothing: it is for one connection."""
+        return frozenset()
+
+
+LogEntry = Message | DisconnectCommand | SessionTakeover | RoomChange | DataChange
 """An entry that the broker appends."""
 
 
@@ -170,7 +193,7 @@ def is_volatile(entry: LogEntry) -> bool:
 
 def wants_replies(entry: LogEntry) -> bool:
     """Whether the replicas with recipients of an entry reply to it."""
-    return not isinstance(entry, SessionTakeover) and bool(entry.reply_to)
+    return not isinstance(entry, SessionTakeover | DataChange) and bool(entry.reply_to)
 
 
 def json_bytes(entry: LogEntry) -> int:
@@ -186,7 +209,7 @@ def has_exact_count(entry: LogEntry) -> bool:
 
     A connection lives in one namespace, so addresses in different namespaces never share one.
     """
-    if isinstance(entry, SessionTakeover):
+    if isinstance(entry, SessionTakeover | DataChange):
         return True
     if entry.exclude:
         return False

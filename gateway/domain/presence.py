@@ -55,13 +55,15 @@ class ChangedRooms:
 class UserPresence:
     """The connections of a user, oldest first. ``last_seen``: when the last one ended (seconds since 1970), or None.
 
-    ``recoverable``: how many further connections were lost and may still be resumed.
+    ``recoverable``: how many further connections were lost and may still be resumed. ``version``: that of the newest
+    change of the user (PresenceChange); None if none is recorded.
     """
 
     user: str
     connections: tuple[PresentConnection, ...] = field(default=())
     last_seen: float | None = None
     recoverable: int = 0
+    version: int | None = None
 
     @property
     def is_online(self) -> bool:

@@ -8,14 +8,13 @@ registry         Hub: rooms to connections and back; delivers entries
 """
 
 from gateway.hub.asks import Asks, Encode
-from gateway.hub.connection import MAX_DATA_BYTES, ClientTransport, Connection, ConnectionState
+from gateway.hub.connection import ClientTransport, Connection, ConnectionState
 from gateway.hub.disconnects import reason_of
 from gateway.hub.fan_out import GATHER_BYTES, GatheredFrames
 from gateway.hub.registry import Hub
 
 __all__ = [
     "GATHER_BYTES",
-    "MAX_DATA_BYTES",
     "Asks",
     "ClientTransport",
     "Connection",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from asyncio import Lock
-from collections.abc import Mapping
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final, Protocol
 
@@ -13,13 +13,13 @@ from gateway.domain import positions
 from gateway.domain.acks import AckTerms, ClientAck
 from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Message, RoomChange
+from gateway.domain.messages import DataChange, Message, RoomChange
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoverySession
+from gateway.domain.socket_data import SocketData, StoredData, encode_data
 from gateway.interfaces import Frames, Socket, Timer
 
-MAX_DATA_BYTES: Final = 4 * 1024
-"""Bytes of the JSON of the socket data of a connection."""
+_NO_DATA: Final = StoredData()
 
 
 class ConnectionState(Enum):
@@ -91,6 +91,7 @@ class Connection:
     __slots__ = (
         "connected_at",
         "data",
+        "data_version",
         "disconnected_at",
         "expiry",
         "first_position",
@@ -128,8 +129,9 @@ class Connection:
         self.identity = identity
         self.transport = transport
         self.connected_at = connected_at
-        self.data: Mapping[str, object] = {}
-        """The socket data, which backends set; at most MAX_DATA_BYTES of JSON. It ends with the connection."""
+        self.data: SocketData = {}
+        """The socket data, which backends set; at most MAX_DATA_BYTES of JSON. It is kept when it is resumed."""
+        self.data_version = 0
         self.state = ConnectionState.CONNECTING
         self.rooms: frozenset[str] = frozenset()
         self.rooms_lock: Lock | None = None
@@ -164,6 +166,16 @@ class Connection:
     @property
     def user(self) -> str:
         return self.identity.user
+
+    @property
+    def stored_data(self) -> StoredData:
+        """The socket data with its version, as the shared state keeps it."""
+        return StoredData(self.data_version, encode_data(self.data)) if self.data_version else _NO_DATA
+
+    def change_data(self, stored: StoredData) -> None:
+        """Take over socket data, unless the connection has newer data."""
+        if stored.version > self.data_version:
+            self.data, self.data_version = stored.data, stored.version
 
     @property
     def joined_rooms(self) -> frozenset[str]:
@@ -265,3 +277,9 @@ class Ask:
         """The acknowledgements that were not reported yet."""
         self.listed_bytes = 0
         """What all listed acknowledgements count, reported ones included."""
+
+
+def change_data(connections: Iterable[Connection], change: DataChange) -> None:
+    """Give the connections the socket data of a change; one with newer data keeps that."""
+    for connection in connections:
+        connection.change_data(StoredData(change.version, change.data))

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.domain import positions
 from gateway.domain.messages import (
     Address,
+    DataChange,
     DisconnectCommand,
     LogEntry,
     Message,
@@ -18,14 +19,13 @@ from gateway.domain.messages import (
 )
 from gateway.domain.positions import Position
 from gateway.hub.asks import MAX_ACK_BYTES, Asks, Encode
-from gateway.hub.connection import Connection, ConnectionState
+from gateway.hub.connection import Connection, ConnectionState, change_data
 from gateway.hub.disconnects import TokenIndex, close_taken_over, disconnect, reason_of
 from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
 from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import DeliveryTimer, MetricFactory, one_label
 
 Members = dict[Connection, None]
-
 MESSAGE, VOLATILE, RECOVERED = "message", "volatile", "recovered"
 MAX_REPEATS: Final = 20_000
 REPEAT_SECONDS: Final = 600.0
@@ -82,8 +82,7 @@ class Hub:
         self._deliveries = deliveries
         self._on_disconnected = on_disconnected
         self._members: dict[Address, Members] = {}
-        self._namespace_members = 0
-        """How many keys of ``_members`` have no room: everyone in a namespace."""
+        self._namespace_members = 0  # keys of _members without a room: everyone in a namespace
         self._by_user: Counter[str] = Counter()
         self._tokens = TokenIndex()
         self._repeats = _Repeats()
@@ -209,6 +208,8 @@ class Hub:
             self._disconnect(entry, recipients, position)
         elif isinstance(entry, SessionTakeover):
             close_taken_over(recipients, entry.owner)
+        elif isinstance(entry, DataChange):
+            change_data(recipients, entry)
         elif isinstance(entry, Message) and (recipients or entry.reply_to or entry.trace is not None):
             await self._deliver_message(entry, position, recipients, more=more)
         if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(entry.id, None)) is not None:

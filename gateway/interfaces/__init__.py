@@ -6,6 +6,7 @@ backends  what backends decide: tokens and webhooks
 queues    notifications of backends, changes of presence, lists of users, and which replica works on them
 guards    rates, and acknowledgements that are kept
 replies   what replicas answer to an entry
+listings  lists of users, rooms and connections; the socket data of connections
 logged_messages  pages of the history, and the messages that it holds: read the newest, erase them
 connection_rooms  the rooms of connections in presence and recovery sessions
 delivery  encoded messages and the sockets that take them
@@ -18,6 +19,7 @@ from gateway.interfaces.backends import TokenVerifier, Webhooks
 from gateway.interfaces.connection_rooms import ConnectionRooms
 from gateway.interfaces.delivery import Deliver, DeliveryObserver, Flush, Frames, Socket, no_flush
 from gateway.interfaces.guards import AckStore, RateLimits
+from gateway.interfaces.listings import DataSource, Listings, SocketDataStore
 from gateway.interfaces.logged_messages import LoggedMessages, Page
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
@@ -37,12 +39,14 @@ __all__ = [
     "Broker",
     "Clock",
     "ConnectionRooms",
+    "DataSource",
     "DedupStore",
     "Deliver",
     "DeliveryObserver",
     "Disconnects",
     "Flush",
     "Frames",
+    "Listings",
     "LoggedMessages",
     "Page",
     "Partitions",
@@ -54,6 +58,7 @@ __all__ = [
     "Schedule",
     "Sessions",
     "Socket",
+    "SocketDataStore",
     "State",
     "Timer",
     "TokenVerifier",

@@ -22,6 +22,7 @@ from gateway.domain.status import StateStatus
 from gateway.interfaces.connection_rooms import ConnectionRooms
 from gateway.interfaces.delivery import Deliver, Flush, no_flush
 from gateway.interfaces.guards import AckStore, RateLimits
+from gateway.interfaces.listings import DataSource, Listings, SocketDataStore
 from gateway.interfaces.logged_messages import LoggedMessages, Page
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
@@ -123,11 +124,13 @@ class Presence(Protocol):
         session: RecoverySession | None = None,
         max_of_user: int | None = None,
         listed: str | None = None,
+        data: DataSource | None = None,
     ) -> None:
         """Count a connection in its namespace, its rooms and the room of its sid, which ``rooms`` need not name.
 
         Registering a sid again replaces what was registered. ``session`` is its recovery session. ``listed`` is its
         entry in the list of its namespace (UserLists), None if it is not listed. Its list counts as changed then.
+        ``data`` has its socket data, which is written again if a shared state has lost it.
 
         Raises: ValueError for a connection of another replica; TooManyConnections if ``max_of_user`` connections of the
             user are registered, on all replicas, without this sid.
@@ -315,6 +318,12 @@ class State(Protocol):
 
     @property
     def connection_rooms(self) -> ConnectionRooms: ...
+
+    @property
+    def listings(self) -> Listings: ...
+
+    @property
+    def socket_data(self) -> SocketDataStore: ...
 
     @property
     def status(self) -> StateStatus:

@@ -237,6 +237,7 @@ class Components:
             presence=self.state.presence,
             sessions=self.state.sessions,
             revocations=self.state.revocations,
+            socket_data=self.state.socket_data,
             memberships=self.memberships,
             recovery=self._recovery,
             disconnector=self.disconnector,

@@ -23,6 +23,7 @@ from gateway.services.publish import MessagePublisher
 from gateway.services.recovery import Recovery
 from gateway.services.replay_budget import ReplayBudget
 from gateway.services.room_changes import RoomChangeListener
+from gateway.services.socket_data import SocketDataChanges
 from gateway.settings import Settings
 from gateway.socketio_server.server import SocketIOOptions
 from gateway.state.memory import MemoryState
@@ -63,6 +64,7 @@ def max_parked_of_user(settings: Settings) -> int:
 def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
     """Return the state of a replica without Redis."""
     return MemoryState(
+        release_version=__version__,
         clock=clock,
         replica=settings.replica_id,
         history_length=settings.history_length,
@@ -79,6 +81,7 @@ def build_redis_state(settings: Settings, degraded_mode: DegradedMode, metrics: 
     if settings.redis_url is None:
         raise ValueError("there is no REDIS_URL")
     return RedisState(
+        release_version=__version__,
         url=settings.redis_url,
         prefix=settings.redis_prefix,
         replica=settings.replica_id,
@@ -258,6 +261,7 @@ def build_client_events(
         broker=state.broker,
         hub=hub,
         memberships=memberships,
+        socket_data=SocketDataChanges(store=state.socket_data, listings=state.listings, broker=state.broker),
         webhooks=webhooks,
         replica=settings.replica_id,
     )

@@ -62,7 +62,7 @@ class Notices:
             schedule=schedule,
             metrics=metrics,
         )
-        self.listings = Listings(hub=hub, presence=state.presence, schedule=schedule)
+        self.listings = Listings(hub=hub, presence=state.presence, listings=state.listings, schedule=schedule)
         self._presence = PresenceWorker(
             events=state.presence_events,
             partitions=state.partitions,

@@ -16,12 +16,14 @@ from gateway.runtime.webhook_queues import ConfiguredQueues, ConfiguredWebhooks
 from gateway.services.counted_disconnects import CountedDisconnects
 from gateway.services.message_history import MessageHistory
 from gateway.services.room_changes import RoomChangePublisher
+from gateway.services.socket_data import SocketDataChanges
 from gateway.services.token_revocation import TokenRevocations
 from gateway.settings import Settings
 from ingest_api import app as rest
 from ingest_api.access_log import RejectionLimit
 from ingest_api.history import HistoryHandlers
 from ingest_api.interfaces import AckWaits, Publisher, Tracer
+from ingest_api.listings import ListingHandlers
 from ingest_api.pipeline import RestApi
 from ingest_api.revocation import RevocationHandlers
 from ingest_api.room_changes import RoomChangeHandlers
@@ -62,9 +64,10 @@ def build_rest_api(
     )
     revoking = RevocationHandlers(revocations=revocations, answers=state.acks, dedup=state.dedup)
     room_changes = _room_changes(settings, state, publisher, factory)
+    groups = (_history(settings, state, factory), room_changes, _listings(settings, state), revoking)
     return rest.create_rest_api(
         publisher=publisher,
-        groups=[_history(settings, state, factory).routes, room_changes.routes, revoking.routes],
+        groups=[each.routes for each in groups],
         presence=state.presence,
         dedup=state.dedup,
         rates=state.rates,
@@ -118,4 +121,15 @@ def _room_changes(
         publisher=publisher,
         namespaces=settings.namespaces,
         granted_prefixes=(*GRANTED_PREFIXES, *filter(None, settings.room_claims.values())),
+    )
+
+
+def _listings(settings: Settings, state: State) -> ListingHandlers:
+    return ListingHandlers(
+        listings=state.listings,
+        socket_data=SocketDataChanges(store=state.socket_data, listings=state.listings, broker=state.broker),
+        presence=state.presence,
+        answers=state.acks,
+        dedup=state.dedup,
+        namespaces=settings.namespaces,
     )

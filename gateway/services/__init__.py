@@ -18,6 +18,7 @@ replay           Replayer: sends missed messages to connections, and makes them 
 replay_budget    ReplayBudget: the turns of users at the history, and what they may cost
 room_changes     RoomChangePublisher, RoomChangeListener: changes of rooms that backends request
 shared_work      SharedWork, Steps: the partitions of this replica, and steps that are repeated
+socket_data      SocketDataChanges: changes the socket data of connections
 token_expiry     TokenExpiry: warns clients of the end of their tokens, then disconnects them
 token_revocation  TokenRevocations: revokes single tokens and ends their connections
 user_lists       UserListSender, Listings: the list of the connections of a namespace for its clients

@@ -18,7 +18,7 @@ from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession
 from gateway.hub import ClientTransport, Connection, ConnectionState, Hub
-from gateway.interfaces import Broker, Clock, Presence, Revocations, Sessions
+from gateway.interfaces import Broker, Clock, Presence, Revocations, Sessions, SocketDataStore
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.recovery import ConnectResult, Recovery
@@ -45,6 +45,7 @@ class Connector:
         presence: Presence,
         sessions: Sessions,
         revocations: Revocations,
+        socket_data: SocketDataStore,
         memberships: Memberships,
         recovery: Recovery,
         disconnector: Disconnector,
@@ -60,6 +61,7 @@ class Connector:
         self._presence = presence
         self._sessions = sessions
         self._revocations = revocations
+        self._socket_data = socket_data
         self._memberships = memberships
         self._recovery = recovery
         self._disconnector = disconnector
@@ -142,6 +144,8 @@ class Connector:
             if changed != session:
                 await self._sessions.change(changed)
             await self._register(connection)
+            # After the registration: a later change is delivered to this connection.
+            connection.change_data(await self._socket_data.read(session.sid))
         if resumed.in_use and former is None:
             self._disconnector.queue_takeover(
                 SessionTakeover(new_id(), session.namespace, session.sid, resumed.session.owner)
@@ -246,6 +250,7 @@ class Connector:
                 session=connection.session,
                 max_of_user=self._max_connections_per_user,
                 listed=self._listed(connection),
+                data=connection,
             )
 
         try:

@@ -15,7 +15,15 @@ from gateway.domain.errors import (
     TokenRejected,
 )
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, RoomChange, SessionTakeover
+from gateway.domain.messages import (
+    Address,
+    DataChange,
+    DisconnectCommand,
+    LogEntry,
+    Message,
+    RoomChange,
+    SessionTakeover,
+)
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession, VisibleRooms
@@ -244,7 +252,7 @@ def _is_for(connection: Connection, entry: LogEntry, position: Position) -> bool
 
 
 def _reaches(session: RecoverySession, rooms: frozenset[str], entry: LogEntry, position: Position) -> bool:
-    if isinstance(entry, SessionTakeover) or not rooms.isdisjoint(entry.exclude):
+    if isinstance(entry, SessionTakeover | DataChange) or not rooms.isdisjoint(entry.exclude):
         return False
     if isinstance(entry, Message) and not all(_sees(session, room, position) for room in entry.all_of):
         return False

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from gateway.domain.event_catalogue import EventCatalogue, OnlineUsers
+from gateway.domain.listings import member_rules_of
 from gateway.domain.messages import Message, new_id
 from gateway.domain.notifications import USER_LISTS_WORK
 from gateway.domain.rate_limit import Rate
@@ -24,6 +25,7 @@ from gateway.interfaces import (
     UserLists,
     sleep,
 )
+from gateway.interfaces import Listings as MemberListings
 from gateway.metrics import MetricFactory, one_label
 from gateway.services.shared_work import CLAIM_SECONDS, FAILURE_SECONDS, SharedWork, Steps, batches_of
 
@@ -180,15 +182,16 @@ class UserListSender:
 
 
 class Listings:
-    """What lists show of the connections of this replica.
+    """What lists show of the connections of this replica: those for clients, and the members of rooms for backends.
 
     When the catalogue changes while clients are connected, they are registered again, so that lists and changes of
     presence which are recorded since include them.
     """
 
-    def __init__(self, *, hub: Hub, presence: Presence, schedule: Schedule) -> None:
+    def __init__(self, *, hub: Hub, presence: Presence, listings: MemberListings, schedule: Schedule) -> None:
         self._hub = hub
         self._presence = presence
+        self._listings = listings
         self._schedule = schedule
         self._always = asyncio.Event()
         self._always.set()
@@ -199,7 +202,8 @@ class Listings:
     def configure(self, catalogue: EventCatalogue, *, registers_again: bool) -> None:
         """Show what this catalogue says from now on. ``registers_again``: also if the lists did not change."""
         former, self._configured = self._configured, lists_of(catalogue)
-        if registers_again or former != self._configured:
+        members_changed = self._listings.configure(member_rules_of(catalogue))
+        if registers_again or former != self._configured or members_changed:
             self._outdated.set()
 
     def entry(self, connection: Connection) -> str | None:

@@ -15,6 +15,7 @@ from gateway.interfaces import (
     ConnectionRooms,
     DedupStore,
     Disconnects,
+    Listings,
     LoggedMessages,
     Partitions,
     Presence,
@@ -23,6 +24,7 @@ from gateway.interfaces import (
     Replies,
     Revocations,
     Sessions,
+    SocketDataStore,
     UserLists,
     WebhookQueues,
 )
@@ -58,6 +60,8 @@ class StateUnderTest(Protocol):
     user_lists: UserLists
     connection_rooms: ConnectionRooms
     replies: Replies
+    listings: Listings
+    socket_data: SocketDataStore
 
     def now(self) -> float:
         """Return the wall-clock time of the store, in seconds since 1970."""
@@ -120,6 +124,8 @@ class MemoryUnderTest:
         self.user_lists: UserLists = state.user_lists
         self.connection_rooms: ConnectionRooms = state.connection_rooms
         self.replies: Replies = state.replies
+        self.listings: Listings = state.listings
+        self.socket_data: SocketDataStore = state.socket_data
 
     def now(self) -> float:
         return self._clock.now()
@@ -179,6 +185,8 @@ class RedisUnderTest:
         self.user_lists: UserLists = state.user_lists
         self.connection_rooms: ConnectionRooms = state.connection_rooms
         self.replies: Replies = state.replies
+        self.listings: Listings = state.listings
+        self.socket_data: SocketDataStore = state.socket_data
 
     def now(self) -> float:
         return time.time() + self._offset

@@ -17,8 +17,15 @@ from gateway.domain.names import (
     is_sid_room,
     user_room,
 )
+from gateway.domain.socket_data import (
+    MAX_DATA_BYTES,
+    DataTooLarge,
+    SocketData,
+    encode_data,
+    merge_members,
+)
 from gateway.domain.webhooks import WebhookAnswer, WebhookEmission
-from gateway.hub import MAX_DATA_BYTES, Connection
+from gateway.hub import Connection
 from gateway.services.client_events.rules import (
     MAX_ADDRESSES,
     PlannedMessage,
@@ -50,7 +57,7 @@ class PlannedAnswer:
     """What a checked answer does. ``data`` is the whole socket data afterwards; None leaves it as it is."""
 
     messages: tuple[PlannedMessage, ...] = ()
-    data: Mapping[str, object] | None = None
+    data: SocketData | None = None
 
 
 def plan_answer(
@@ -157,12 +164,16 @@ def _address(name: object, kind: str, webhook: str, connection: Connection, may:
     return room
 
 
-def _merged_data(data: Mapping[str, object], change: Mapping[str, object]) -> Mapping[str, object] | None:
+def _merged_data(data: SocketData, change: SocketData) -> SocketData | None:
     if not change:
         return None
-    merged = {name: value for name, value in {**data, **change}.items() if value is not None}
-    if len(encode(merged).encode()) > MAX_DATA_BYTES:
-        raise AnswerInvalid(f"set: the socket data has more than {MAX_DATA_BYTES} bytes")
+    merged = merge_members(data, change)
+    try:
+        encode_data(merged)
+    except DataTooLarge:
+        raise AnswerInvalid(f"set: the socket data has more than {MAX_DATA_BYTES} bytes") from None
+    except ValueError:
+        raise AnswerInvalid("set: a number is infinite") from None
     return merged
 
 

@@ -11,6 +11,7 @@ from gateway.domain.errors import BrokerUnavailable, CallDropped, ClientEventRej
 from gateway.domain.event_catalogue import ClientEvent
 from gateway.domain.messages import Message
 from gateway.domain.notifications import Notification, partition_of
+from gateway.domain.socket_data import SocketData
 from gateway.domain.templates import MISSING, EventContext
 from gateway.domain.webhooks import WebhookAnswer
 from gateway.hub import Connection, ConnectionState, Hub
@@ -45,6 +46,12 @@ class Memberships(Protocol):
     ) -> None: ...
 
 
+class SocketDataChanges(Protocol):
+    """Changes the socket data of connections; see ``gateway.services.socket_data``."""
+
+    async def set_members(self, connection: Connection, members: SocketData) -> None: ...
+
+
 class ConnectionClosed(Exception):
     """The connection closed before the event took effect."""
 
@@ -74,11 +81,19 @@ class Effects:
     """Calls webhooks, changes rooms, appends messages and queues notifications."""
 
     def __init__(
-        self, *, broker: Broker, hub: Hub, memberships: Memberships, webhooks: Webhooks, replica: str
+        self,
+        *,
+        broker: Broker,
+        hub: Hub,
+        memberships: Memberships,
+        socket_data: SocketDataChanges,
+        webhooks: Webhooks,
+        replica: str,
     ) -> None:
         self._broker = broker
         self._hub = hub
         self._memberships = memberships
+        self._socket_data = socket_data
         self._webhooks = webhooks
         self._replica = replica
 
@@ -211,7 +226,7 @@ class Effects:
         received, _, plan = event
         delivery = await self._change_rooms_and_append(received, plan, answer, planned, notifications)
         if planned.data is not None:
-            received.connection.data = planned.data
+            await self._socket_data.set_members(received.connection, answer.set)
         return delivery
 
     async def _change_rooms_and_append(

@@ -5,6 +5,7 @@ guards     MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 connection_rooms  MemoryConnectionRooms: changes of rooms in presence and sessions
 history    History: the recent entries, indexed by room; where it was trimmed
 presence   MemoryPresence: the connections of each user
+listings   MemoryListings, MemorySocketData: lists of users, rooms and connections
 presence_events  MemoryPresenceEvents, MemoryUserLists
 queues     MemoryWebhookQueues: notifications and dead letters; MemoryPartitions
 replies    MemoryReplies: replies of this replica to itself
@@ -34,6 +35,7 @@ from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, Deliver
 from gateway.state.memory.connection_rooms import MemoryConnectionRooms
 from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 from gateway.state.memory.history import History
+from gateway.state.memory.listings import MemoryListings, MemorySocketData
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUserLists
 from gateway.state.memory.queues import MemoryPartitions, MemoryWebhookQueues
@@ -57,8 +59,9 @@ class MemoryState:
     in the delivery queue for ``delivery_queue_wait_seconds``.
 
     ``history_slack_seconds`` is how much longer than ``recovery_seconds`` an entry is held: as long as a connection
-    may look alive after its network failed. ``revocation_seconds`` is how long a token may live. With a
-    ``recovery_seconds`` of 0 neither history nor sessions are kept.
+    may look alive after its network failed. ``revocation_seconds`` is how long a token may live.
+    ``release_version`` is the version of this release. With a ``recovery_seconds`` of 0 neither history nor
+    sessions are kept.
     """
 
     clock: Clock
@@ -93,6 +96,7 @@ class MemoryState:
     max_dead_letters: int = MAX_DEAD_LETTERS
     max_dead_letter_bytes: int = MAX_DEAD_LETTER_BYTES
     max_offline_states: int = 100_000
+    release_version: str = ""
 
     broker: MemoryBroker = field(init=False)
     presence: MemoryPresence = field(init=False)
@@ -105,6 +109,7 @@ class MemoryState:
     webhook_queues: MemoryWebhookQueues = field(init=False)
     replies: MemoryReplies = field(init=False)
     connection_rooms: MemoryConnectionRooms = field(init=False)
+    socket_data: MemorySocketData = field(init=False)
     _history: History = field(init=False)
     _delivery_queue: DeliveryQueue = field(init=False)
     _results: TtlMap[str, PublishResult] = field(init=False)
@@ -121,7 +126,9 @@ class MemoryState:
             recovery_seconds=self.recovery_seconds,
             max_recoverable=self.max_parked_sessions,
             max_offline_states=self.max_offline_states,
+            release_version=self.release_version,
         )
+        self.socket_data = MemorySocketData(self.presence.listings, clock=clock)
         self.sessions = MemorySessions(
             clock=clock,
             recovery_seconds=self.recovery_seconds,
@@ -217,6 +224,10 @@ class MemoryState:
     @property
     def user_lists(self) -> MemoryUserLists:
         return self.presence.lists
+
+    @property
+    def listings(self) -> MemoryListings:
+        return self.presence.listings
 
     @property
     def status(self) -> StateStatus:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from gateway.domain import positions
-from gateway.domain.messages import Address, LogEntry, Message, RoomChange, SessionTakeover
+from gateway.domain.messages import Address, DataChange, LogEntry, Message, RoomChange, SessionTakeover
 from gateway.domain.positions import Position, order
 from gateway.interfaces import Clock
 
@@ -328,6 +328,8 @@ def _name_bytes(entry: LogEntry) -> int:
         return names + len("".join(entry.all_of)) if entry.all_of else names
     if isinstance(entry, SessionTakeover):
         return len(entry.sid) + len(entry.owner)
+    if isinstance(entry, DataChange):
+        return len(entry.sid) + len(entry.data)
     if isinstance(entry, RoomChange):
         return sum(map(len, (*entry.rooms, *entry.changed, *entry.exclude)))
     return len(entry.user) + len(entry.room) + sum(map(len, entry.namespaces)) + sum(map(len, entry.exclude))

@@ -12,7 +12,8 @@ from gateway.domain.messages import Address, RoomChange
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
-from gateway.interfaces import Clock
+from gateway.interfaces import Clock, DataSource
+from gateway.state.memory.listings import MemoryListings
 from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUserLists
 from gateway.state.memory.ttl_map import TtlMap
 
@@ -24,7 +25,8 @@ class MemoryPresence:
 
     ``last_seen`` is kept for ``last_seen_seconds``, and for the ``max_last_seen`` users that disconnected last. A
     connection that is gone and has a parked session counts as recoverable for ``recovery_seconds``; at most
-    ``max_recoverable`` do, the last ones. ``events`` and ``lists`` follow from the connections.
+    ``max_recoverable`` do, the last ones. ``events``, ``lists`` and ``listings`` follow from the
+    connections.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class MemoryPresence:
         recovery_seconds: float,
         max_recoverable: int,
         max_offline_states: int,
+        release_version: str = "",
     ) -> None:
         self._clock = clock
         self._replica = replica
@@ -52,6 +55,16 @@ class MemoryPresence:
             max_offline=max_offline_states,
         )
         self.lists = MemoryUserLists()
+        self.listings = MemoryListings(
+            clock=clock,
+            replica=replica,
+            release_version=release_version,
+            connections=self._connections,
+            rooms_of=self._rooms,
+            sids=self._sids,
+            counts=self._counts,
+            recoverable_at=self.recoverable_at,
+        )
         self._recovery_seconds = recovery_seconds
         self._max_recoverable = max_recoverable
         self._parked: OrderedDict[str, _Parked] = OrderedDict()
@@ -80,6 +93,7 @@ class MemoryPresence:
         session: RecoverySession | None = None,
         max_of_user: int | None = None,
         listed: str | None = None,
+        data: DataSource | None = None,  # noqa: ARG002  # nothing is lost here that would be written again
     ) -> None:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
@@ -89,14 +103,18 @@ class MemoryPresence:
             raise TooManyConnections(f"this user has {max_of_user} connections already")
         former = self._connections.get(sid)
         if former is not None:
-            self._remove(sid, keeps_list=listed is not None and former.namespace == connection.namespace)
-        self._forget_parked(sid)
+            keeps_list = listed is not None and former.namespace == connection.namespace
+            self._remove(sid, keeps_list=keeps_list, keeps_data=True)
+        if self._parked:
+            self._sweep_parked()  # first: data that has expired is not taken over
+        self._forget_parked(sid, keeps_data=True)
         self._connections[sid] = connection
-        self._sids.setdefault(connection.user, {})[sid] = None
+        self._add_sid(connection.user, sid)
         self._rooms[sid] = frozenset(rooms)
         self._sessions[sid] = session
         addresses = _addresses(connection, self._rooms[sid])
-        _count(self._counts, addresses, 1)
+        self._add_addresses(addresses, sid)
+        self.listings.list_member(connection, self._rooms[sid])
         if listed is not None:
             self.lists.put(connection.namespace, sid, listed)
         if self.events.rules is not None:
@@ -118,8 +136,9 @@ class MemoryPresence:
         before, self._rooms[sid] = self._rooms[sid], frozenset(rooms)
         self._sessions[sid] = session
         addresses = _addresses(connection, self._rooms[sid])
-        _count(self._counts, addresses, 1)
-        _count(self._counts, _addresses(connection, before), -1)
+        self._add_addresses(addresses, sid)
+        self._remove_addresses(_addresses(connection, before), sid)
+        self.listings.list_member(connection, self._rooms[sid])
         if self.events.rules is not None:
             self.events.connected(connection.user, _without_sid(addresses, sid))
 
@@ -132,7 +151,8 @@ class MemoryPresence:
         connection = self._connections.get(sid)
         addresses = () if connection is None else tuple(_addresses(connection, self._rooms[sid]))
         session = self._sessions.get(sid)
-        self._remove(sid)
+        keeps_data = is_parked and connection is not None and self._recovery_seconds > 0
+        self._remove(sid, keeps_data=keeps_data)
         if not is_parked:
             self._forget_parked(sid)
         elif connection is not None and self._recovery_seconds > 0:
@@ -219,9 +239,11 @@ class MemoryPresence:
                 return
             self._forget_parked(sid)
 
-    def _forget_parked(self, sid: str) -> None:
+    def _forget_parked(self, sid: str, *, keeps_data: bool = False) -> None:
         parked = self._parked.pop(sid, None)
         if parked is not None:
+            if not keeps_data and self.listings.data and sid not in self._connections:
+                self.listings.data.pop(sid, None)
             self._unindex_parked(sid, parked.addresses)
             sids = self._parked_sids[parked.user]
             del sids[sid]
@@ -233,10 +255,17 @@ class MemoryPresence:
         recoverable = len(self._parked_sids.get(user, ()))
         sids = self._sids.get(user)
         if sids is None:
-            return UserPresence(user, last_seen=self.last_seen.get(user), recoverable=recoverable)
+            return UserPresence(
+                user,
+                last_seen=self.last_seen.get(user),
+                recoverable=recoverable,
+                version=self.events.version_of(user),
+            )
         connections = [self._connections[sid] for sid in sids]
         connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
-        return UserPresence(user, tuple(connections), recoverable=recoverable)
+        return UserPresence(
+            user, tuple(connections), recoverable=recoverable, version=self.events.version_of(user)
+        )
 
     def _addresses_of(self, user: str) -> list[Address]:
         """Return the addresses of all connections of a user, without the rooms of their sids."""
@@ -246,18 +275,44 @@ class MemoryPresence:
             for address in _without_sid(_addresses(self._connections[sid], self._rooms[sid]), sid)
         ]
 
-    def _remove(self, sid: str, *, keeps_list: bool = False) -> None:
+    def _add_sid(self, user: str, sid: str) -> None:
+        sids = self._sids.get(user)
+        if sids is None:
+            sids = self._sids[user] = {}
+            self.listings.user_added(user)
+        sids[sid] = None
+
+    def _add_addresses(self, addresses: Iterable[Address], sid: str) -> None:
+        for address in addresses:
+            count = self._counts[address] = self._counts[address] + 1
+            if count == 1:
+                self.listings.address_added(address, sid)
+
+    def _remove_addresses(self, addresses: Iterable[Address], sid: str) -> None:
+        for address in addresses:
+            count = self._counts[address] - 1
+            if count:
+                self._counts[address] = count
+            else:
+                del self._counts[address]
+                self.listings.address_removed(address, sid)
+
+    def _remove(self, sid: str, *, keeps_list: bool = False, keeps_data: bool = False) -> None:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
         if self.lists and not keeps_list:
             self.lists.remove(connection.namespace, sid)
-        _count(self._counts, _addresses(connection, self._rooms.pop(sid)), -1)
+        self._remove_addresses(_addresses(connection, self._rooms.pop(sid)), sid)
+        self.listings.unlist_member(sid, connection.user)
+        if not keeps_data and self.listings.data:
+            self.listings.data.pop(sid, None)
         del self._sessions[sid]
         sids = self._sids[connection.user]
         del sids[sid]
         if not sids:
             del self._sids[connection.user]
+            self.listings.user_removed(connection.user)
             self.last_seen.put(connection.user, self._clock.now())
             if self.events.rules is not None:
                 self.events.disconnected(connection.user)

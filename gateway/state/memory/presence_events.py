@@ -116,6 +116,11 @@ class MemoryPresenceEvents:
         if state is not None:
             self._leaving.put(state.partition, user, self._clock.monotonic())
 
+    def version_of(self, user: str) -> int | None:
+        """Return the version of the newest change of a user; None if none is recorded."""
+        state = self._online.get(user) or self._offline.get(user)
+        return self._former.get(user) if state is None else state.version
+
     async def sweep(self, partitions: Collection[int], *, limit: int) -> int:
         if self.rules is None:
             return 0

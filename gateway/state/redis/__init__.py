@@ -5,6 +5,7 @@
     broker       appends entries, subscribes addresses, reads the history
     presence     the connections of each user, and their records
     presence_events  changes of users between online and offline, and lists of connections
+    listings     lists of users, rooms and connections, and socket data
     sessions     recovery sessions, and their records
     disconnects   connections that are gone, many in one script
     connection_rooms  changes of rooms of many connections in one script

@@ -24,12 +24,13 @@ from gateway.domain.notifications import (
 )
 from gateway.domain.presence import MAX_PRESENCE_ADDRESSES
 from gateway.state.redis.commands import BRANCHES
-from gateway.state.redis.records import MESSAGE_LETTER, TAGGED_FORMAT, TILDE_FORMAT
+from gateway.state.redis.records import MESSAGE_LETTER, REPLY_FORMAT, TAGGED_FORMAT, TILDE_FORMAT
 
 _FORMATS: Final = {
     "tilde_format": TILDE_FORMAT,
     "tagged_byte": ord(str(TAGGED_FORMAT)),
     "index_format": TAGGED_FORMAT,
+    "listing_format": REPLY_FORMAT,
     "message_byte": ord(MESSAGE_LETTER),
 }
 """What scripts know of the records."""

@@ -64,8 +64,8 @@ class StateSizes:
 class Membership:
     """The lease of this replica, and the work that depends on it.
 
-    ``process`` distinguishes this process from others of the same name. ``on_reaped`` gets the name of each
-    replica that this one reaped.
+    ``process`` distinguishes this process from others of the same name. ``release_version`` is that of the release
+    that it runs. ``on_reaped`` gets the name of each replica that this one reaped.
     """
 
     commands: Commands
@@ -76,10 +76,12 @@ class Membership:
     codec: Codec
     replica: str
     process: str
+    release_version: str
     lease_seconds: float
     on_reaped: Callable[[str], None]
     metrics: RedisMetrics
     sizes: StateSizes = field(init=False, default=StateSizes())
+    _started_at: float = field(init=False, default_factory=time.time)
     _lease: tuple[bytes, bytes] | None = field(init=False, default=None)
     """When the lease was taken, and the generation of the log, as the last heartbeat returned them."""
     _held_until: float = field(init=False, default=-math.inf)
@@ -204,6 +206,7 @@ class Membership:
             self.process,
             self._renewed_ms,
             int(self.presence.has_former_sids),
+            f"{self.release_version} {self._started_at:.3f}",
         )
         if status != b"OK":
             self._fail_on_conflict(answer[0])

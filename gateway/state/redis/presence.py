@@ -1,9 +1,10 @@
 """Who is connected, over all replicas, and the records of connections.
 
     conns:<r>     sid → {"user", "at": [address names], "r"?,   read by the scripts (registry.lua); r: it has a session,
-                         "p"?, "e"?, "j"?, "l"?}                whose first position and {room: position at which it was
+                         "p"?, "e"?, "j"?, "l"?, "m"?}          whose first position and {room: position at which it was
                                                                 joined} these are; j: the rooms that no token granted;
-                                                                l: the namespace in whose list it is
+                                                                l: the namespace in whose list it is;
+                                                                m: the addresses whose members are listed
     user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  format, namespace, transport, connected at
 
 A release reads its own format and the previous one. A record that it cannot read counts as absent.
@@ -21,10 +22,12 @@ from typing import Final, TypeVar
 
 from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition, TooManyConnections
+from gateway.domain.listings import MemberRules
 from gateway.domain.messages import Address
 from gateway.domain.names import SID_PREFIX
 from gateway.domain.presence import ChangedRooms, PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
+from gateway.interfaces import DataSource
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.presence_events import PresenceRecording
 from gateway.state.redis.redis_keys import RedisKeys, address_name
@@ -46,15 +49,23 @@ class Registration:
     rooms: frozenset[str]
     session: RecoverySession | None = None
     listed: str | None = None
+    data: DataSource | None = None
 
-    def arguments(self, pid: str) -> tuple[str, ...]:
-        """Return what register.lua takes: sid, user, public record, addresses, pid of the session, list entry."""
+    def arguments(self, pid: str, rules: MemberRules) -> tuple[str, ...]:
+        """Return what register.lua takes: sid, user, public record, addresses, pid of the session, list entry,
+        socket data.
+        """
         connection = self.connection
-        counted = self.encode_addresses(has_session=bool(pid))
-        return (connection.sid, connection.user, self.encode_public(), counted, pid, self.listed or "")
+        counted = self.encode_addresses(rules, has_session=bool(pid))
+        stored = None if self.data is None else self.data.stored_data
+        data = f"{stored.version} {stored.text}" if stored is not None and stored.version else ""
+        return (connection.sid, connection.user, self.encode_public(), counted, pid, self.listed or "", data)
 
-    def encode_addresses(self, *, has_session: bool) -> str:
-        """Encode the user and every address where the connection counts: namespace, room of the sid, rooms."""
+    def encode_addresses(self, rules: MemberRules, *, has_session: bool) -> str:
+        """Encode the user and every address where the connection counts: namespace, room of the sid, rooms.
+
+        ``rules``: in which rooms it is listed as a member.
+        """
         connection = self.connection
         # The namespace is the first: of a user with very many addresses some are kept (lua/user_states.lua).
         rooms = (None, *(self.rooms | {connection.sid}))
@@ -64,6 +75,10 @@ class Registration:
             record["r"] = 1
         if self.listed:
             record["l"] = connection.namespace
+        if connection.namespace in rules.rules and (
+            listed := [room for room in self.rooms if rules.lists(connection.namespace, room)]
+        ):
+            record["m"] = [address_name(Address(connection.namespace, room)) for room in listed]
         if self.session is not None:
             record["p"] = self.session.first_position
             if self.session.joined_at:
@@ -94,6 +109,20 @@ def decode_visible_rooms(namespace: str, value: bytes) -> VisibleRooms:
         return {room: positions.parse(joined_at.get(room, first)) for room in rooms}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedPosition):
         return {}
+
+
+def encode_namespace(namespace: str) -> str:
+    """Return what the public record of each connection in a namespace holds, and no other."""
+    return f'"n":{_ENCODE(namespace)}'
+
+
+def decode_rooms(namespace: str, value: bytes) -> list[str]:
+    """Decode the rooms of a connection in a namespace."""
+    prefix = namespace + ","
+    try:
+        return [name.removeprefix(prefix) for name in json.loads(value)["at"] if name.startswith(prefix)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
 
 
 def decode_public(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
@@ -140,6 +169,8 @@ class RedisPresence:
         self._parked: set[str] = set()
         """Closed connections whose sessions are parked, while it is not certain that they are unregistered."""
         self.dirty: set[str] = set()
+        self.member_rules = MemberRules()
+        """In which rooms connections are listed as members, from their next registration on."""
 
     def __len__(self) -> int:
         return len(self._here)
@@ -157,12 +188,14 @@ class RedisPresence:
         session: RecoverySession | None = None,
         max_of_user: int | None = None,
         listed: str | None = None,
+        data: DataSource | None = None,
     ) -> None:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         if not connection.sid.startswith(SID_PREFIX):
             self._former_sids.add(connection.sid)
-        registered = self._here[connection.sid] = Registration(connection, frozenset(rooms), session, listed)
+        registered = Registration(connection, frozenset(rooms), session, listed, data)
+        self._here[connection.sid] = registered
         arguments = self._arguments(registered)
         try:
             limit = max_of_user or 0
@@ -222,7 +255,7 @@ class RedisPresence:
         return {user: _decode(user, *answer) for user, answer in zip(each_once, answers, strict=True)}
 
     def _arguments(self, registered: Registration) -> tuple[str, ...]:
-        return registered.arguments(self._pid_of(registered.connection.sid) or "")
+        return registered.arguments(self._pid_of(registered.connection.sid) or "", self.member_rules)
 
     # called by RedisConnectionRooms and RedisDisconnects
 
@@ -232,7 +265,7 @@ class RedisPresence:
         if known is None:
             return None
         now = self._here[changed.sid] = replace(known, rooms=changed.rooms, session=changed.session)
-        return now.encode_addresses(has_session=self._pid_of(changed.sid) is not None)
+        return now.encode_addresses(self.member_rules, has_session=self._pid_of(changed.sid) is not None)
 
     def leave(self, sid: str, *, is_parked: bool) -> bool:
         """Forget a connection that is gone. Return whether that is to be written."""
@@ -325,11 +358,19 @@ def _raise_rejection(answer: object) -> None:
         raise TooManyConnections("this user has as many connections already as one may have")
 
 
-def _decode(user: str, public: list[bytes], last_seen: bytes, recoverable: int) -> UserPresence:
+def _decode(
+    user: str, public: list[bytes], last_seen: bytes, recoverable: int, version: bytes
+) -> UserPresence:
     decoded = (decode_public(user, *pair) for pair in zip(public[::2], public[1::2], strict=True))
     connections = [connection for connection in decoded if connection is not None]
     connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
-    return UserPresence(user, tuple(connections), float(last_seen) if last_seen else None, recoverable)
+    return UserPresence(
+        user,
+        tuple(connections),
+        float(last_seen) if last_seen else None,
+        recoverable,
+        int(version) if version else None,
+    )
 
 
 def batches(items: Iterable[X]) -> Iterator[list[X]]:

@@ -11,6 +11,7 @@ event may be anything; it is the one field that is escaped, as JSON, if it has t
     5J  RoomChange: id, namespace, flags, rooms, changed rooms, exclude, replica to reply to
                                                                                    flags: j join, l leave
     5T  SessionTakeover: id, namespace, sid, owner
+    5D  DataChange: id, namespace, sid, version, data
     5L  LossMarker: id
     5N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
     5C  Probe: token of the process and number, generation of the log
@@ -19,10 +20,10 @@ event may be anything; it is the one field that is escaped, as JSON, if it has t
 
 The number is that of the format. A release reads its own format and the three before, and writes what all living
 replicas read. Before format 5 a message ends its fixed fields with the trace, a disconnect command with what it
-excludes, and there are no changes of rooms: an entry that needs more is not encoded (``FormatTooOld``). The records of
-formats 2 and 3 have the same fields. A replica that reads format 3 makes sids that begin with ``~`` and keeps the rooms
-that a connection joined (``membership``). One that reads format 4 takes channels from ``RedisKeys``, and frames of its
-own log alone (``log_reader``). A trace is a W3C ``traceparent``, or nothing.
+excludes, and there are no changes of rooms or data: an entry that needs more is not encoded (``FormatTooOld``). The
+records of formats 2 and 3 have the same fields. A replica that reads format 3 makes sids that begin with ``~`` and
+keeps the rooms that a connection joined (``membership``). One that reads format 4 takes channels from ``RedisKeys``,
+and frames of its own log alone (``log_reader``). A trace is a W3C ``traceparent``, or nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from typing import Final
 
 from gateway.domain.acks import AckTerms
 from gateway.domain.messages import (
+    DataChange,
     DisconnectCommand,
     LogEntry,
     Message,
@@ -58,7 +60,7 @@ TAGGED_FORMAT: Final = 4
 TILDE_FORMAT: Final = 3
 """Replicas that read this format make sids that begin with ``~``, and keep the rooms that a connection joined."""
 REPLY_FORMAT: Final = 5
-"""From this format on there are changes of rooms, replies, and messages with ``all_of`` or attachments."""
+"""From this format on there are changes of rooms and data, replies, and messages with ``all_of`` or attachments."""
 
 
 class FormatTooOld(Exception):
@@ -135,6 +137,8 @@ def _fields(number: int, entry: LogEntry) -> list[str]:
         return _disconnect_fields(number, entry)
     if isinstance(entry, RoomChange):
         return _room_change_fields(number, entry)
+    if isinstance(entry, DataChange):
+        return _data_change_fields(number, entry)
     return [f"{number}T", entry.id, entry.namespace, entry.sid, entry.owner]
 
 
@@ -175,9 +179,15 @@ def _room_change_fields(number: int, change: RoomChange) -> list[str]:
     return [f"{number}J", change.id, change.namespace, flags, rooms, changed, exclude, change.reply_to]
 
 
+def _data_change_fields(number: int, change: DataChange) -> list[str]:
+    if number < REPLY_FORMAT:
+        raise FormatTooOld
+    return [f"{number}D", change.id, change.namespace, change.sid, str(change.version), change.data]
+
+
 def _items(entry: LogEntry) -> int:
     """Return how many separators of items the record of an entry holds."""
-    if isinstance(entry, SessionTakeover):
+    if isinstance(entry, SessionTakeover | DataChange):
         return 0
     if isinstance(entry, Message):
         lists: tuple[Collection[str], ...] = (entry.rooms, entry.exclude, entry.all_of, entry.attachments)
@@ -255,6 +265,13 @@ def _decode_room_change(fields: list[str]) -> RoomChange:
     )
 
 
+def _decode_data_change(fields: list[str]) -> DataChange:
+    _, id_, namespace, sid, version, data = fields
+    if not id_ or not namespace.startswith("/") or not sid or not isinstance(json.loads(data), dict):
+        raise ValueError("an empty or malformed field")
+    return DataChange(id_, namespace, sid, int(version), data)
+
+
 def _decode_reply(fields: list[str]) -> Reply:
     _, entry_id, replica, content = fields
     if not entry_id or not replica:
@@ -311,7 +328,11 @@ _DECODERS: Final[Mapping[str, Decode]] = MappingProxyType(
     }
 )
 _NEW_DECODERS: Final[Mapping[str, Decode]] = MappingProxyType(
-    {f"{REPLY_FORMAT}J": _decode_room_change, f"{REPLY_FORMAT}R": _decode_reply}
+    {
+        f"{REPLY_FORMAT}J": _decode_room_change,
+        f"{REPLY_FORMAT}D": _decode_data_change,
+        f"{REPLY_FORMAT}R": _decode_reply,
+    }
 )
 FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
     {number + letter: decode for number in "2345" for letter, decode in _DECODERS.items()}

@@ -31,6 +31,12 @@
     dead         hash      replicas whose lease has expired and that are being reaped, and when it expired
     conns:<r>    hash      connections of one replica by sid, with every address where they count, and since when
     room:<a>     hash      number of connections at one address, by replica
+    rooms:<n>    zset      rooms of a namespace with a connection, without those of sids
+    users        zset      users with a connection
+    members:<a>  zset      sids in a room whose rule lists its members
+    room_users:<a> hash    how many of these sids each user has
+    data:<s>     string    the socket data of a connection: its version, a blank, and a JSON text
+    versions     hash      version of the release of each replica, a blank, since when its process runs (s)
     user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected
     last_seen    zset      the users whose last connection has ended, by when it did (ms)
     presence:<u> string    whether a user is online, the version of that, since when (ms), and addresses
@@ -96,6 +102,8 @@ _FIXED: Final = {
     "swept": "swept",
     "left_ends": "left_ends",
     "left_bytes": "left_bytes",
+    "users": "users",
+    "versions": "versions",
 }
 _FAMILIES: Final = {
     "index": "index:",
@@ -111,6 +119,10 @@ _FAMILIES: Final = {
     "user_acks": "user_acks:",
     "conns": "conns:",
     "room": "room:",
+    "rooms": "rooms:",
+    "members": "members:",
+    "room_users": "room_users:",
+    "data": "data:",
     "user": "user:",
     "presence": "presence:",
     "absent": "absent:",

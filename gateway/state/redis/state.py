@@ -21,6 +21,7 @@ from gateway.state.redis.disconnects import RedisDisconnects
 from gateway.state.redis.errors import REJECTIONS, Rejections
 from gateway.state.redis.guards import RedisAckStore, RedisDedupStore, RedisRateLimits, RedisRevocations
 from gateway.state.redis.limits import RedisLimits
+from gateway.state.redis.listings import RedisListings, RedisSocketData
 from gateway.state.redis.liveness import ProbePublisher, SubscriptionMonitor
 from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.logged_messages import RedisLoggedMessages
@@ -52,9 +53,10 @@ from gateway.state.redis.subscriber import ReceiveBuffer, Subscriber
 class RedisState(RedisLimits):
     """``gateway.interfaces.State`` over one Redis. Built on the running event loop; works while ``run`` does.
 
-    ``timeout_seconds`` bounds every operation. ``on_gap`` gets the code of a gap that cannot be filled;
-    ``on_loss_marked`` is called where a replica marked that Redis had lost entries. ``on_status_changed`` gets the new
-    status, ``on_replica_reaped`` the name of each replica that was reaped.
+    ``release_version`` is the version of this release. ``timeout_seconds`` bounds every operation. ``on_gap`` gets
+    the code of a gap that cannot be filled; ``on_loss_marked`` is called where a replica marked that Redis had lost
+    entries. ``on_status_changed`` gets the new status, ``on_replica_reaped`` the name of each replica that was
+    reaped.
     """
 
     url: RedisUrl
@@ -62,6 +64,7 @@ class RedisState(RedisLimits):
     replica: str
     metrics: MetricFactory
     namespaces: Collection[str] = ("/",)
+    release_version: str = ""
     subscription_timeout_seconds: float = 10.0
     timeout_seconds: float = 2.0
     receive_buffer_entries: int = 20_000
@@ -89,6 +92,8 @@ class RedisState(RedisLimits):
     membership: Membership = field(init=False)
     replies: RedisReplies = field(init=False)
     connection_rooms: RedisConnectionRooms = field(init=False)
+    listings: RedisListings = field(init=False)
+    socket_data: RedisSocketData = field(init=False)
 
     def __post_init__(self) -> None:
         self._keys = self.make_keys(self.prefix, self.url.database)
@@ -205,6 +210,10 @@ class RedisState(RedisLimits):
             commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of, recording=recording
         )
         self.user_lists = RedisUserLists(commands)
+        self.listings = RedisListings(commands, self.presence)
+        self.socket_data = RedisSocketData(
+            commands, self.listings, codec=self.codec, dirty=self.presence.dirty
+        )
         self.disconnects = RedisDisconnects(self.presence, self.sessions)
         self.connection_rooms = RedisConnectionRooms(
             commands,
@@ -223,6 +232,7 @@ class RedisState(RedisLimits):
             codec=self.codec,
             replica=self.replica,
             process=self._token,
+            release_version=self.release_version,
             lease_seconds=self.lease_seconds,
             on_reaped=self.on_replica_reaped,
             metrics=self._metrics,

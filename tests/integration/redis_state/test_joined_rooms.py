@@ -68,6 +68,7 @@ class Services:
             presence=state.presence,
             sessions=state.sessions,
             revocations=state.revocations,
+            socket_data=state.socket_data,
             memberships=self.memberships,
             recovery=recovery,
             disconnector=self.disconnector,

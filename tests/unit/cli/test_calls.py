@@ -297,3 +297,68 @@ def test_batch_without_its_file_exits_with_status_2() -> None:
 
     assert answer.returncode == 2
     assert "/nowhere.json" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        (("stats",), "/stats"),
+        (("users",), "/users"),
+        (("users", "--namespace", "/chat", "--prefix", "a b"), "/users?namespace=%2Fchat&prefix=a+b"),
+        (("rooms", "--prefix", "org:"), "/rooms?prefix=org%3A"),
+        (("rooms", "a/ü", "--namespace", "/"), "/rooms/a%2F%C3%BC?namespace=%2F"),
+        (("connections", "--user", "42"), "/connections?user=42"),
+        (
+            ("connections", "--room", "chat:1", "--namespace", "/chat"),
+            "/connections?room=chat%3A1&namespace=%2Fchat",
+        ),
+        (("connections", "~1"), "/connections/~1"),
+    ],
+)
+def test_list_is_asked_for_as_the_options_say(
+    recorder: Recorder, arguments: tuple[str, ...], target: str
+) -> None:
+    recorder.body = b'{"users":[],"rooms":[],"connections":[],"next":null}'
+
+    answer = run(*arguments, "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    ((method, path, headers, sent),) = recorder.requests
+    assert (answer.returncode, method, path, sent) == (0, "GET", target, b"")
+    assert headers["X-Gateway-Signature"] == signature("GET", target, headers, b"")
+
+
+def test_incomplete_list_is_printed_with_a_warning(recorder: Recorder) -> None:
+    recorder.body = b'{"rooms":[{"name":"a","connections":1}],"next":null,"complete":false}'
+
+    answer = run("rooms", "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    assert json.loads(answer.stdout) == {"name": "a", "connections": 1}
+    assert "may be missing" in answer.stderr
+
+
+def test_presence_of_several_users_is_one_request(recorder: Recorder) -> None:
+    recorder.body = b'{"users":{"alice":{"online":true},"bob":{"online":false}}}'
+
+    answer = run("presence", "alice", "bob", "alice", "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    ((method, path, _, sent),) = recorder.requests
+    assert (method, path, json.loads(sent)) == ("POST", "/presence", {"users": ["alice", "bob"]})
+    assert json.loads(answer.stdout) == json.loads(recorder.body)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("connections",),
+        ("connections", "~1", "--user", "a"),
+        ("connections", "~1", "--namespace", "/"),
+        ("rooms", "a", "--prefix", "b"),
+        ("presence", "a", ".."),
+    ],
+)
+def test_contradicting_arguments_of_lists_are_rejected(
+    recorder: Recorder, arguments: tuple[str, ...]
+) -> None:
+    answer = run(*arguments, "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    assert (answer.returncode, recorder.requests) == (2, [])

@@ -26,6 +26,7 @@ from gateway.services.counted_disconnects import DisconnectCount
 from gateway.services.message_history import MessageHistory
 from gateway.services.publish import MessagePublisher
 from gateway.services.room_changes import RoomChangePublisher
+from gateway.services.socket_data import SocketDataChanges
 from gateway.state.memory import MemoryState
 from gateway.timers import SystemClock
 from gateway.transport.connection_totals import ConnectionTotals
@@ -36,6 +37,7 @@ from ingest_api.access_log import RejectedRequestLog
 from ingest_api.app import create_rest_api, mount
 from ingest_api.history import HistoryHandlers
 from ingest_api.interfaces import Publisher
+from ingest_api.listings import ListingHandlers
 from ingest_api.pipeline import RestApi
 from ingest_api.revocation import RevocationHandlers
 from ingest_api.room_changes import RoomChangeHandlers
@@ -236,7 +238,7 @@ class RestApiServer:
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()
         headers = self.sign(method, target, body, **signing_options) + (extra_headers or [])
-        if media_type is not None and method == "POST":
+        if media_type is not None and method in {"POST", "PATCH"}:
             headers.append(("Content-Type", media_type))
         return await self.send_request(method, target, body, headers)
 
@@ -320,9 +322,17 @@ async def run_rest_api(
         granted_prefixes=(*GRANTED_PREFIXES, "team:"),
     )
     revoking = RevocationHandlers(revocations=server.revocations, answers=state.acks, dedup=state.dedup)
+    lists = ListingHandlers(
+        listings=state.listings,
+        socket_data=SocketDataChanges(store=state.socket_data, listings=state.listings, broker=state.broker),
+        presence=state.presence,
+        answers=state.acks,
+        dedup=state.dedup,
+        namespaces=("/", "/events"),
+    )
     options: dict[str, Any] = {
         "publisher": wrap_publisher(publisher) if wrap_publisher else publisher,
-        "groups": [histories.routes, room_changes.routes, revoking.routes],
+        "groups": [histories.routes, room_changes.routes, lists.routes, revoking.routes],
         "presence": state.presence,
         "dedup": state.dedup,
         "rates": state.rates,

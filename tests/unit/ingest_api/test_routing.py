@@ -26,7 +26,6 @@ VALID = {"event": "e"}
         "/emit/us%65r/42",
         "//emit/user/42",
         "/broadcast/",
-        "/presence",
         "/openapi.json",
         "/%zz",
     ],

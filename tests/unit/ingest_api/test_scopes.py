@@ -18,6 +18,14 @@ CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/batch", {"messages": [EVENT | {"to": {"user": "42"}}]}),
     ("POST", "/broadcast", EVENT),
     ("GET", "/presence/42", b""),
+    ("POST", "/presence", {"users": ["42"]}),
+    ("GET", "/stats", b""),
+    ("GET", "/users", b""),
+    ("GET", "/rooms", b""),
+    ("GET", "/rooms/org:7", b""),
+    ("GET", "/connections?user=42", b""),
+    ("GET", "/connections/~1", b""),
+    ("PATCH", "/connections/~1", {"data": {}}),
     ("POST", "/disconnect/user/42", {}),
     ("POST", "/revoke", {"jti": "t-1"}),
     ("POST", "/disconnect/room", {"room": "org:7"}),
@@ -35,11 +43,18 @@ CALLS: list[tuple[str, str, Any]] = [
     ("DELETE", "/history/broadcast?upto=1-0", b""),
 ]
 ADMIN = {
-    target
+    f"{method} {target}"
     for method, target, _ in CALLS
-    if target.startswith(("/disconnect", "/revoke", "/webhooks")) or method == "DELETE"
+    if target.startswith(("/disconnect", "/revoke", "/webhooks")) or method in {"PATCH", "DELETE"}
 }
-HISTORY = {target for method, target, _ in CALLS if target.startswith("/history") and method == "GET"}
+PRESENCE = {
+    f"{method} {target}"
+    for method, target, _ in CALLS
+    if target.startswith(("/presence", "/stats", "/users", "/rooms", "/connections")) and method != "PATCH"
+}
+HISTORY = {
+    f"GET {target}" for method, target, _ in CALLS if target.startswith("/history") and method == "GET"
+}
 
 
 def key(*scopes: str) -> IngestKey:
@@ -49,12 +64,12 @@ def key(*scopes: str) -> IngestKey:
 @pytest.mark.parametrize(
     ("scope", "allowed"),
     [
-        ("emit:user", {"/emit/user/42", "/emit/users", "/batch"}),
-        ("emit:room", {"/emit/room"}),
-        ("broadcast", {"/broadcast"}),
-        ("presence", {"/presence/42"}),
+        ("emit:user", {"POST /emit/user/42", "POST /emit/users", "POST /batch"}),
+        ("emit:room", {"POST /emit/room"}),
+        ("broadcast", {"POST /broadcast"}),
+        ("presence", PRESENCE),
         ("history", HISTORY),
-        ("join", {"/join", "/leave"}),
+        ("join", {"POST /join", "POST /leave"}),
         ("admin", ADMIN),
     ],
 )
@@ -63,9 +78,12 @@ async def test_scope_allows_its_calls_alone(scope: str, allowed: set[str]) -> No
         for method, target, body in CALLS:
             response = await server.send_signed(method, target, body, key=key(scope))
 
-            if target in allowed and "/none/" in target:
+            is_allowed = f"{method} {target}" in allowed
+            if is_allowed and target.startswith("/connections/~1"):
+                assert response.problem == (404, "unknown_connection")
+            elif is_allowed and "/none/" in target:
                 assert response.problem == (404, "unknown_webhook")
-            elif target in allowed:
+            elif is_allowed:
                 assert response.status == 200
             else:
                 assert response.problem == (403, "missing_scope")

@@ -15,7 +15,7 @@ from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, VisibleRooms
 from gateway.hub import Connection, ConnectionState, Hub
-from gateway.interfaces import Broker, Presence, Webhooks
+from gateway.interfaces import Broker, DataSource, Presence, Webhooks
 from gateway.metrics import MetricFactory
 from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.connect import Connector
@@ -26,6 +26,7 @@ from gateway.services.recovery import ConnectResult, Recovery
 from gateway.services.replay import Replayer
 from gateway.services.replay_budget import ReplayBudget
 from gateway.services.room_changes import RoomChangeListener, RoomChangePublisher
+from gateway.services.socket_data import SocketDataChanges
 from gateway.services.token_expiry import TokenExpiry
 from gateway.state.memory import MemoryState
 from gateway.transport import packets
@@ -57,12 +58,15 @@ class GatedPresence:
         session: RecoverySession | None = None,
         max_of_user: int | None = None,
         listed: str | None = None,
+        data: DataSource | None = None,
     ) -> None:
         self.entered.set()
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        await self._inner.register(connection, rooms, session=session, max_of_user=max_of_user, listed=listed)
+        await self._inner.register(
+            connection, rooms, session=session, max_of_user=max_of_user, listed=listed, data=data
+        )
 
     async def change_rooms(
         self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None
@@ -267,6 +271,9 @@ class Services:
             max_rooms_per_connection=max_rooms,
             join_wait_seconds=lambda room: self.join_wait_seconds.get(room, 0.0),
         )
+        self.socket_data = SocketDataChanges(
+            store=self.state.socket_data, listings=self.state.listings, broker=self.broker
+        )
         self.replayer = Replayer(
             recovery=self.recovery,
             memberships=self.memberships,
@@ -295,6 +302,7 @@ class Services:
             presence=self.presence,
             sessions=self.state.sessions,
             revocations=self.revocations,
+            socket_data=self.state.socket_data,
             memberships=self.memberships,
             recovery=self.recovery,
             disconnector=self.disconnector,
@@ -309,6 +317,7 @@ class Services:
                 broker=self.broker,
                 hub=self.hub,
                 memberships=self.memberships,
+                socket_data=self.socket_data,
                 webhooks=webhooks or RecordingWebhooks(),
                 replica=REPLICA,
             ),

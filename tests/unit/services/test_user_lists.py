@@ -35,7 +35,12 @@ class Setup:
         self.schedule = self.services.schedule
         state = self.services.state
         self.received: list[tuple[float, Message]] = []
-        self.listings = Listings(hub=self.services.hub, presence=state.presence, schedule=self.schedule)
+        self.listings = Listings(
+            hub=self.services.hub,
+            presence=state.presence,
+            listings=state.listings,
+            schedule=self.schedule,
+        )
         self.sender = UserListSender(
             lists=state.user_lists,
             partitions=state.partitions,

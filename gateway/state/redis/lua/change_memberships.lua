@@ -19,8 +19,9 @@ local function move(sid, counted)
   if not known then return end
   local is, was = cjson.decode(counted), cjson.decode(known)
   local joined = without(is.at, was.at)
-  count_at(replica, joined)
-  uncount_at(replica, without(was.at, is.at))
+  count_at(replica, sid, joined)
+  uncount_at(replica, sid, without(was.at, is.at))
+  change_member(sid, was, is)
   call('HSET', K.conns .. replica, sid, counted)
   if rules then user_moved(is.user, sid, joined) end
 end

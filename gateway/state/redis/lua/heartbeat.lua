@@ -2,7 +2,8 @@
 -- A replica whose lease expired longer than L.recovery ago takes a new lease, and its sessions end: its connections may
 -- have been lost for as long.
 -- Arguments: replica, newest record format that it reads, token of the process, the time of its last heartbeat whose
--- answer it received (ms, 0 for none), '1' if it has a connection whose sid does not begin with `~`.
+-- answer it received (ms, 0 for none), '1' if it has a connection whose sid does not begin with `~`, version of its
+-- release, a blank and since when its process runs (s).
 -- Returns 'HELD' and the end of the lease while another process has the lease. Otherwise:
 --   1      'OK'
 --   2      when this lease was taken. A replica that receives another time than before was reaped in between, however
@@ -37,7 +38,9 @@ end
 call('ZADD', K.leases, now + L.lease, replica)
 call('HSET', K.formats, replica, ARGV[3])
 call('HDEL', K.dead, replica)
+call('HSET', K.versions, replica, ARGV[7])
 for _, key in ipairs({ K.head, K.log, K.segments, K.ids_new, K.ids_old, K.leases, K.holders, K.formats, K.dead,
+  K.versions,
   K.indexed, K.index_state, K.erased, K.rates, K.conns .. replica, K.sessions .. replica }) do
   call('PEXPIRE', key, L.keep)
 end

@@ -1,7 +1,7 @@
 -- Read the presence of users: of each the connections of living replicas, and when the last one disconnected.
 -- Arguments: users …
 -- Returns for each user { sid, record, sid, record … }, the time (s), or '' while there are connections, and how many
--- sessions may be resumed whose connection is gone.
+-- sessions may be resumed whose connection is gone, and the version of its newest change, or '' if none is recorded.
 local now, is_living = now_ms(), {}
 for _, replica in ipairs(living_replicas(now)) do is_living[replica] = true end
 local is_expired = {}
@@ -26,7 +26,8 @@ local function read_user(user)
       end
     end
   end
-  return { connections, #connections == 0 and last_seen or '', recoverable }
+  local version = string.match(call('GET', K.presence .. user) or '', '^%d (%d+) ') or ''
+  return { connections, #connections == 0 and last_seen or '', recoverable, version }
 end
 
 local answers = {}

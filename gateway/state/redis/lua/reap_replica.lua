@@ -20,6 +20,7 @@ if score then
   if tonumber(score) > now then return { -1, 0 } end
   call('ZREM', K.leases, replica)
   call('HDEL', K.holders, replica)
+  call('HDEL', K.versions, replica)
   call('HSET', K.dead, replica, score)
   call('PEXPIRE', K.dead, L.keep)
 end

@@ -11,5 +11,12 @@ for i = 3, #ARGV do
       call('PEXPIRE', K.list_order .. connection.l, L.keep)
     end
     for _, name in ipairs(connection.at) do call('PEXPIRE', K.room .. name, L.keep) end
+    for _, name in ipairs(connection.m or {}) do
+      call('PEXPIRE', K.members .. name, L.keep)
+      call('PEXPIRE', K.room_users .. name, L.keep)
+    end
+    call('PEXPIRE', K.rooms .. string.match(connection.at[1], '^[^,]*'), L.keep)
+    call('PEXPIRE', K.users, L.keep)
+    call('PEXPIRE', K.data .. ARGV[i], L.keep)
   end
 end

@@ -3,7 +3,8 @@
 -- one that was first, if that lives. Clocks of replicas are not compared.
 -- A connection that would be one of more than so many of its user is not registered.
 -- Arguments: replica, rules, connections that one user may have (0: any number), then for each: sid, user, public record,
--- user and addresses as JSON, pid of its session or '', entry in the list of its namespace or ''.
+-- user and addresses as JSON, pid of its session or '', entry in the list of its namespace or '', version, a blank and
+-- the text of its socket data, or ''.
 -- Returns the sids that count at another replica; or 'FULL' at the first connection that is not registered.
 local replica, limit, now = ARGV[2], tonumber(ARGV[4]), now_ms()
 use_rules(ARGV[3])
@@ -38,10 +39,17 @@ local function is_full(user, sid)
   return living >= limit
 end
 
+-- Write socket data that Redis has lost: not in place of newer data.
+local function restore_data(sid, data)
+  local version = tonumber(string.match(data, '^%d+'))
+  local known = string.match(call('GET', K.data .. sid) or '', '^%d+')
+  if not known or tonumber(known) < version then call('SET', K.data .. sid, data, 'PX', L.keep) end
+end
+
 local elsewhere = {}
-for i = 5, #ARGV, 6 do
+for i = 5, #ARGV, 7 do
   local sid, user, record, counted, pid = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  local listed = ARGV[i + 5]
+  local listed, data = ARGV[i + 5], ARGV[i + 6]
   if is_full(user, sid) then return 'FULL' end
   local known = call('HGET', K.conns .. replica, sid)
   local was_listed, former_user
@@ -50,13 +58,16 @@ for i = 5, #ARGV, 6 do
   if counts_elsewhere then
     elsewhere[#elsewhere + 1] = sid
   else
-    uncount_parked(sid)
+    if uncount_parked(sid) then call('PEXPIRE', K.data .. sid, L.keep) end
     local is = cjson.decode(counted)
-    count_at(replica, is.at)
+    count_at(replica, sid, is.at)
+    add_member(sid, user, is.m)
+    if data ~= '' then restore_data(sid, data) end
     call('HSET', K.conns .. replica, sid, counted)
     call('HSET', K.user .. user, sid, record)
     if call('HDEL', K.user .. user, '') == 1 then call('ZREM', K.last_seen, user) end
     call('PEXPIRE', K.user .. user, L.keep)
+    if call('ZADD', K.users, 0, user) == 1 then call('PEXPIRE', K.users, L.keep) end
     was_listed = was_listed or listed_elsewhere
     if was_listed and was_listed ~= is.l then remove_listed(was_listed, sid, now) end
     if listed ~= '' then put_listed(is.l, sid, replica, listed, now) end

@@ -1,17 +1,59 @@
 -- Counting connections. The invariant: the number of a replica at an address equals its connections in K.conns that
 -- name the address, whatever was interrupted.
 
-local function count_at(replica, addresses)
+-- The namespace and the room of an address that lists show: no namespace, and no room of a sid.
+local function listed_room(address, sid)
+  local namespace, room = string.match(address, '^([^,]*),(.*)$')
+  if room and room ~= sid and string.byte(room) ~= 126 then return namespace, room end
+end
+
+-- K.rooms has a room as long as its hash exists: it is added with the first connection of each replica.
+local function count_at(replica, sid, addresses)
   for _, address in ipairs(addresses) do
-    call('HINCRBY', K.room .. address, replica, 1)
+    local is_first = call('HINCRBY', K.room .. address, replica, 1) == 1
     call('PEXPIRE', K.room .. address, L.keep)
+    if is_first then
+      local namespace, room = listed_room(address, sid)
+      if room and call('ZADD', K.rooms .. namespace, 0, room) == 1 then
+        call('PEXPIRE', K.rooms .. namespace, L.keep)
+      end
+    end
   end
 end
 
-local function uncount_at(replica, addresses)
+local function uncount_at(replica, sid, addresses)
   for _, address in ipairs(addresses) do
-    if call('HINCRBY', K.room .. address, replica, -1) <= 0 then call('HDEL', K.room .. address, replica) end
+    if call('HINCRBY', K.room .. address, replica, -1) <= 0 then
+      call('HDEL', K.room .. address, replica)
+      local namespace, room = listed_room(address, sid)
+      if room and call('EXISTS', K.room .. address) == 0 then call('ZREM', K.rooms .. namespace, room) end
+    end
   end
+end
+
+-- Add a connection to the members of the rooms whose rule lists them, or remove it. K.members has each sid once, and
+-- K.room_users of each user how many of these sids.
+local function add_member(sid, user, addresses)
+  for _, address in ipairs(addresses or {}) do
+    if call('ZADD', K.members .. address, 0, sid) == 1 then call('HINCRBY', K.room_users .. address, user, 1) end
+    call('PEXPIRE', K.members .. address, L.keep)
+    call('PEXPIRE', K.room_users .. address, L.keep)
+  end
+end
+
+local function remove_member(sid, user, addresses)
+  for _, address in ipairs(addresses or {}) do
+    if call('ZREM', K.members .. address, sid) == 1
+      and call('HINCRBY', K.room_users .. address, user, -1) <= 0 then
+      call('HDEL', K.room_users .. address, user)
+    end
+  end
+end
+
+local function change_member(sid, was, is)
+  if not (was.m or is.m) then return end
+  remove_member(sid, was.user, was.m)
+  add_member(sid, is.user, is.m)
 end
 
 -- The replica of a connection, read from its public record.
@@ -38,12 +80,13 @@ local function count_parked(sid, known, ends, now)
   call('SET', K.parked_at .. sid, known, 'PX', ends - now)
 end
 
--- Count a connection as recoverable no more: it was resumed, or its session was deleted.
+-- Count a connection as recoverable no more: it was resumed, or its session was deleted. Return whether it counted.
 local function uncount_parked(sid)
   local known = call('GET', K.parked_at .. sid)
-  if not known then return end
+  if not known then return false end
   for _, key in ipairs(parked_indexes(cjson.decode(known))) do call('ZREM', key, sid) end
   call('DEL', K.parked_at .. sid)
+  return true
 end
 
 -- Keep the time of a user's last connection, and those of others within their number: the oldest are removed.
@@ -62,18 +105,27 @@ end
 -- Remove a connection of a replica everywhere. `last_seen` is stored for its user if this was the last connection. The
 -- record of a connection that was resumed at another replica stays. Otherwise the connection counts as recoverable until
 -- `recoverable_until` (ms), if that is not nil. Without `last_seen` it is about to be registered again, and its entry in
--- the list of its namespace stays.
+-- the list of its namespace stays, and so does its socket data; that of a recoverable connection ends with it.
 -- Returns the namespace in whose list it was, and its user.
 local function remove_connection(replica, sid, known, last_seen, recoverable_until, now)
   local was = cjson.decode(known)
-  uncount_at(replica, was.at)
+  uncount_at(replica, sid, was.at)
   call('HDEL', K.conns .. replica, sid)
   local key = K.user .. was.user
-  if replica_of(call('HGET', key, sid)) ~= replica then return was.l, was.user end
+  local counts_at = replica_of(call('HGET', key, sid))
+  if not counts_at or counts_at == replica then remove_member(sid, was.user, was.m) end
+  if counts_at ~= replica then return was.l, was.user end
   call('HDEL', key, sid)
+  if recoverable_until then
+    call('PEXPIRE', K.data .. sid, recoverable_until - now)
+  elseif last_seen then
+    call('UNLINK', K.data .. sid)
+  end
   if was.l and last_seen then remove_listed(was.l, sid, now) end
   if recoverable_until then count_parked(sid, known, recoverable_until, now) end
-  if call('HLEN', key) == 0 and last_seen then
+  if call('HLEN', key) > 0 then return was.l, was.user end
+  call('ZREM', K.users, was.user)
+  if last_seen then
     call('HSET', key, '', string.format('%.3f', last_seen / 1000))
     call('PEXPIRE', key, L.last_seen)
     limit_last_seen(was.user, last_seen)

@@ -6,6 +6,7 @@ local replica, now = ARGV[2], now_ms()
 if string.match(call('HGET', K.holders, replica) or ARGV[3], '^%S+') ~= ARGV[3] then return end
 call('ZREM', K.leases, replica)
 call('HDEL', K.holders, replica)
+call('HDEL', K.versions, replica)
 if call('EXISTS', K.conns .. replica, K.sessions .. replica) > 0 then
   call('HSET', K.dead, replica, now)
   call('PEXPIRE', K.dead, L.keep)

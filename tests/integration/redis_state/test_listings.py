@@ -1,0 +1,245 @@
+"""Lists and socket data over replicas: one is killed, Redis is emptied, a former release is beside."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.event_catalogue import Glob, RoomRule
+from gateway.domain.listings import MemberRules, RoomSummary, Slice
+from gateway.domain.messages import DataChange
+from gateway.domain.presence import PresentConnection
+from gateway.domain.socket_data import StoredData, encode_data
+from gateway.services.socket_data import SocketDataChanges
+from tests.integration.redis_state.replicas import PREFIX, Replica, former_release
+from tests.support.redis_server import RedisServer
+from tests.support.waiter import await_until
+
+RULES = MemberRules({"/": (RoomRule(Glob("chat:*"), list_members=True),)})
+ALL = Slice(100)
+
+
+class Client:
+    """The data of a connection, as its replica has it."""
+
+    def __init__(self) -> None:
+        self.stored_data = StoredData()
+
+
+async def connect(replica: Replica, sid: str, user: str, *rooms: str, client: Client | None = None) -> None:
+    connection = PresentConnection(sid, user, "/", replica.name, "websocket", 1000.0)
+    await replica.state.presence.register(connection, [f"user:{user}", *rooms], data=client)
+
+
+def changes(replica: Replica) -> SocketDataChanges:
+    state = replica.state
+    return SocketDataChanges(store=state.socket_data, listings=state.listings, broker=state.broker)
+
+
+async def rooms(replica: Replica) -> dict[str, int]:
+    page = await replica.state.listings.rooms("/", "", ALL)
+    assert page.next == ""
+    return dict(page.names)
+
+
+async def members(replica: Replica, room: str) -> list[str]:
+    page = await replica.state.listings.members("/", room, ALL)
+    return [each.connection.sid for each in page.connections]
+
+
+def list_keys(server: RedisServer) -> set[str]:
+    """Return the keys that lists are made of."""
+    families = ("rooms:*", "users", "members:*", "room_users:*", "data:*")
+    found = [server.execute("KEYS", f"{PREFIX}:{family}") for family in families]
+    return {key.decode() if isinstance(key, bytes) else str(key) for keys in found for key in keys}
+
+
+async def two_replicas(server: RedisServer) -> tuple[Replica, Replica]:
+    first, second = Replica(server, "a"), Replica(server, "b")
+    for replica in (first, second):
+        await replica.start()
+        replica.state.listings.configure(RULES)
+    return first, second
+
+
+async def test_killed_replica_leaves_no_rows_behind(server: RedisServer) -> None:
+    first, second = await two_replicas(server)
+    await connect(first, "~1", "ann", "chat:1", "org:7")
+    await connect(second, "~2", "bob", "chat:1", "chat:2", "x")
+    await second.state.socket_data.replace("~2", '{"a":1}', expected=0)
+
+    assert await rooms(first) == {"chat:1": 2, "chat:2": 1, "org:7": 1, "user:ann": 1, "user:bob": 1, "x": 1}
+    await second.stop()
+    await await_until(lambda: second.name in first.reaped, "the killed replica is reaped")
+    await await_until(
+        lambda: not server.execute("EXISTS", f"{PREFIX}:conns:b"), "its connections are removed"
+    )
+
+    assert await rooms(first) == {"chat:1": 1, "org:7": 1, "user:ann": 1}
+    assert await members(first, "chat:1") == ["~1"]
+    assert await first.state.listings.room("/", "chat:1") == RoomSummary(1, users=1)
+    assert (await first.state.listings.stats(["/"])).users == 1
+    await first.state.presence.unregister("~1")
+    assert list_keys(server) == set()
+    await first.shut_down()
+
+
+async def test_connections_of_a_killed_replica_are_in_no_list_before_it_is_reaped(
+    server: RedisServer,
+) -> None:
+    first, second = await two_replicas(server)
+    await connect(first, "~1", "ann", "chat:1")
+    await connect(second, "~2", "bob", "chat:1", "x")
+    await second.stop()
+    server.execute("ZADD", f"{PREFIX}:leases", 1, "b")
+
+    assert await rooms(first) == {"chat:1": 1, "user:ann": 1}
+    assert await members(first, "chat:1") == ["~1"]
+    assert await first.state.listings.connection("~2") is None
+    page = await first.state.listings.users(["/", "/chat"], "", ALL)
+    assert page.names == (("ann", 1),)
+    assert [each.id for each in (await first.state.listings.stats(["/"])).replicas] == ["a"]
+    await first.shut_down()
+
+
+async def test_lists_are_right_again_after_redis_was_emptied(server: RedisServer) -> None:
+    first, second = await two_replicas(server)
+    client = Client()
+    await connect(first, "~1", "ann", "chat:1", "org:7", client=client)
+    await connect(second, "~2", "bob", "chat:1")
+    replaced = await first.state.socket_data.replace("~1", '{"a":1}', expected=0, is_here=True)
+    assert replaced is not None
+    client.stored_data = replaced[1]
+    before = await rooms(first)
+
+    server.execute("FLUSHALL")
+
+    async def is_restored() -> bool:
+        return await rooms(second) == before and await members(second, "chat:1") == ["~1", "~2"]
+
+    for _ in range(200):
+        if await is_restored():
+            break
+        await asyncio.sleep(0.1)
+    assert await rooms(second) == before
+    assert await members(second, "chat:1") == ["~1", "~2"]
+    assert await second.state.listings.room("/", "chat:1") == RoomSummary(2, users=2)
+    assert await second.state.socket_data.read("~1") == replaced[1]
+    assert (await second.state.listings.stats(["/"])).users == 2
+    for replica in (first, second):
+        await replica.shut_down()
+    assert list_keys(server) == set()
+
+
+async def test_older_data_of_a_replica_does_not_replace_newer_data(server: RedisServer) -> None:
+    first, second = await two_replicas(server)
+    client = Client()
+    await connect(first, "~1", "ann", client=client)
+    old = await first.state.socket_data.replace("~1", '{"a":1}', expected=0)
+    assert old is not None
+    client.stored_data = old[1]
+    new = await second.state.socket_data.replace("~1", '{"a":2}', expected=old[1].version)
+    assert new is not None
+
+    await first.state.presence.register_again({"~1": None})
+
+    assert await second.state.socket_data.read("~1") == new[1]
+    for replica in (first, second):
+        await replica.stop()
+
+
+async def test_connection_that_moves_to_another_replica_keeps_its_data_and_rows(server: RedisServer) -> None:
+    first, second = await two_replicas(server)
+    await connect(first, "~1", "ann", "chat:1")
+    replaced = await first.state.socket_data.replace("~1", '{"a":1}', expected=0)
+    assert replaced is not None
+    await first.stop()
+    server.execute("ZADD", f"{PREFIX}:leases", 1, "a")
+
+    await connect(second, "~1", "ann", "chat:1")
+
+    assert await rooms(second) == {"chat:1": 1, "user:ann": 1}
+    assert await members(second, "chat:1") == ["~1"]
+    assert await second.state.socket_data.read("~1") == replaced[1]
+    await second.shut_down()
+
+
+async def test_patches_at_the_same_time_on_two_replicas_are_all_kept_and_delivered(
+    server: RedisServer,
+) -> None:
+    first, second = await two_replicas(server)
+    await connect(first, "~1", "ann")
+    await first.subscribe("~1")
+
+    writers = [changes(first), changes(second)]
+    await asyncio.gather(*(writers[n % 2].patch("~1", {f"m{n}": {"n": n}}) for n in range(8)))
+
+    stored = await second.state.socket_data.read("~1")
+    assert stored.data == {f"m{n}": {"n": n} for n in range(8)}
+
+    def newest() -> DataChange | None:
+        found = [entry for entry in first.received if isinstance(entry, DataChange)]
+        return max(found, key=lambda entry: entry.version, default=None)
+
+    await await_until(
+        lambda: (newest() or DataChange("", "", "", 0, "")).version == stored.version, "it arrives"
+    )
+    change = newest()
+    assert change is not None
+    assert change.data == stored.text == encode_data(stored.data)
+    for replica in (first, second):
+        await replica.shut_down()
+
+
+async def test_lists_are_incomplete_and_data_is_not_patched_beside_a_former_release(
+    server: RedisServer,
+) -> None:
+    new, former = Replica(server, "new"), Replica(server, "former", codec=former_release())
+    await former.start()
+    await new.start()
+    await connect(new, "~1", "ann")
+    await new.state.membership.heartbeat()
+
+    assert not (await new.state.listings.rooms("/", "", ALL)).is_complete
+    assert not (await new.state.listings.stats(["/"])).is_complete
+    try:
+        await changes(new).patch("~1", {"a": 1})
+        raise AssertionError("it was patched")
+    except BrokerUnavailable:
+        pass
+    assert await new.state.socket_data.read("~1") == StoredData()
+
+    await former.shut_down()
+    await new.state.membership.heartbeat()
+    assert (await new.state.listings.rooms("/", "", ALL)).is_complete
+    assert await changes(new).patch("~1", {"a": 1}) == '{"a":1}'
+    await new.shut_down()
+
+
+async def test_names_that_a_former_release_left_behind_are_removed_by_the_page_that_finds_them(
+    server: RedisServer,
+) -> None:
+    first, second = await two_replicas(server)
+    await connect(first, "~1", "ann", "chat:1")
+    for key, name in (("rooms:/", "left"), ("users", "left"), ("members:/,chat:1", "~0")):
+        server.execute("ZADD", f"{PREFIX}:{key}", 0, name)
+
+    assert await rooms(first) == {"chat:1": 1, "user:ann": 1}
+    assert (await first.state.listings.users(["/", "/chat"], "", ALL)).names == (("ann", 1),)
+    assert await members(first, "chat:1") == ["~1"]
+    assert server.execute("ZSCORE", f"{PREFIX}:rooms:/", "left") is None
+    assert server.execute("ZSCORE", f"{PREFIX}:users", "left") is None
+    assert server.execute("ZSCORE", f"{PREFIX}:members:/,chat:1", "~0") is None
+    for replica in (first, second):
+        await replica.stop()
+
+
+async def test_stats_name_each_replica_with_its_release(server: RedisServer) -> None:
+    first = Replica(server, "a", release_version="1.2.3")
+    await first.start()
+
+    (replica,) = (await first.state.listings.stats(["/"])).replicas
+
+    assert (replica.id, replica.version) == ("a", "1.2.3")
+    await first.shut_down()
+    assert server.execute("HGETALL", f"{PREFIX}:versions") in ({}, [])
