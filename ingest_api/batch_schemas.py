@@ -7,7 +7,7 @@ from typing import Any, Final
 from marshmallow import RAISE, Schema, ValidationError, fields
 
 from gateway.domain.messages import MAX_BATCH
-from gateway.domain.names import check_room, check_user, user_room
+from gateway.domain.names import MAIN_NAMESPACE, check_room, check_user, user_room
 from ingest_api.schemas import (
     MAX_ROOMS,
     MAX_USERS,
@@ -97,8 +97,11 @@ class BatchMessageSchema(BroadcastSchema):
     )
 
 
-class _Undecoded(fields.Raw):
-    """Any value: each message of a batch is validated by itself."""
+class _Undecoded(fields.Nested):
+    """Any value: each message of a batch is validated by itself. The nested schema is for the OpenAPI document."""
+
+    def __init__(self) -> None:
+        super().__init__(BatchMessageSchema(namespaces=(MAIN_NAMESPACE,)))
 
     def deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
         return value
@@ -111,7 +114,7 @@ class BatchSchema(Schema):
         unknown = RAISE
 
     messages = ShortList(
-        _Undecoded(metadata={"allOf": [{"$ref": "#/components/schemas/BatchMessage"}]}),
+        _Undecoded(),
         required=True,
         min_items=1,
         max_items=MAX_BATCH,
