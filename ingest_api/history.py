@@ -10,6 +10,7 @@ import structlog
 from marshmallow import Schema, fields
 
 from gateway.domain import positions
+from gateway.domain.attachments import detach
 from gateway.domain.errors import MalformedPosition
 from gateway.domain.ingest_keys import ADMIN, HISTORY
 from gateway.domain.messages import Address, Message, MessagePage
@@ -144,8 +145,11 @@ def _encode(page: MessagePage) -> bytes:
 
 def _message(position: Position, message: Message) -> dict[str, Any]:
     """Return a message as it is listed: ``data`` for one argument, else ``args``, with the JSON as it was pushed."""
-    arguments = [orjson.Fragment(each) for each in message.arguments]
-    payload = {"data": arguments[0]} if len(arguments) == 1 else {"args": arguments}
+    texts, binary = detach(message.arguments, message.attachments)
+    arguments = [orjson.Fragment(each) for each in texts]
+    payload: dict[str, Any] = {"data": arguments[0]} if len(arguments) == 1 else {"args": arguments}
+    if binary:
+        payload["binary"] = binary
     at = iso_timestamp(positions.milliseconds(position) / 1000)
     return {"position": position, "id": message.id, "event": message.event, **payload, "at": at}
 
@@ -177,6 +181,13 @@ class HistoryMessageAnswer(Schema):
         metadata={
             "description": "The arguments of the event, if there is not exactly one.",
             "examples": [[3, 4]],
+        },
+    )
+    binary = fields.List(
+        fields.String(),
+        metadata={
+            "description": "JSON pointers to the base64 strings that clients got as buffers; absent if there are none.",
+            "examples": [["/data/image"]],
         },
     )
     at = fields.String(

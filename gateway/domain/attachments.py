@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from binascii import a2b_base64
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 MAX_ATTACHMENTS: Final = 10
@@ -23,6 +23,8 @@ PLACEHOLDER: Final = "_placeholder"
 _POINTER: Final = re.compile(POINTER, re.DOTALL)
 _MAY_HAVE_PLACEHOLDER: Final = re.compile(rf'"{PLACEHOLDER}"|\\u')
 _TOKEN: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]', re.DOTALL)
+_PLACEHOLDER: Final = re.compile(rf'\{{\s*"{PLACEHOLDER}"\s*:\s*true\s*,\s*"num"\s*:\s*([0-9]+)\s*\}}')
+"""A placeholder in a valid JSON text. A string cannot hold it, because its quotes are not escaped."""
 _TOKENS_PER_STEP: Final = 2048
 _BLOCK_CHARACTERS: Final = 256 * 1024
 """A multiple of 4. Decoding so many takes less than a millisecond."""
@@ -93,6 +95,38 @@ def attach_at_once(arguments: Sequence[str], pointers: Sequence[str], *, has_arg
         except StopIteration as end:
             attached: Attached = end.value
             return attached
+
+
+def detach(arguments: Sequence[str], attachments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the arguments with the base64 of the attachments in the place of placeholders, and the pointers to these.
+
+    The pointers are in the order of the attachments, and begin with ``/data`` for one argument, else with ``/args/0``.
+    """
+    if not attachments:
+        return tuple(arguments), ()
+    pointers = [""] * len(attachments)
+    for index, text in enumerate(arguments):
+        if PLACEHOLDER in text:
+            root = "/data" if len(arguments) == 1 else f"/args/{index}"
+            for number, pointer in _placeholders(json.loads(text), root):
+                pointers[number] = pointer
+    detached = [_PLACEHOLDER.sub(lambda found: f'"{attachments[int(found[1])]}"', text) for text in arguments]
+    return tuple(detached), tuple(pointers)
+
+
+def _placeholders(value: object, pointer: str) -> Iterator[tuple[int, str]]:
+    """Yield the number of each placeholder in a value, and the pointer to it."""
+    if isinstance(value, dict):
+        if PLACEHOLDER in value:
+            yield value["num"], pointer
+            return
+        members: Iterable[tuple[str, object]] = value.items()
+    elif isinstance(value, list):
+        members = ((str(index), each) for index, each in enumerate(value))
+    else:
+        return
+    for name, each in members:
+        yield from _placeholders(each, f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
 
 
 class _Node:

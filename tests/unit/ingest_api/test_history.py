@@ -95,6 +95,25 @@ async def test_one_argument_is_data_and_others_are_args(
     assert {name: message[name] for name in ("data", "args") if name in message} == payload
 
 
+@pytest.mark.parametrize(
+    "pushed",
+    [
+        {"data": {"a/b": [1.50, "AAEC"], "~": "text"}, "binary": ["/data/a~1b/1"]},
+        {"data": "AAEC", "binary": ["/data"]},
+        {"args": [{"x": "AAEC"}, "AAEC", "/w=="], "binary": ["/args/2", "/args/0/x"]},
+        {"data": "AAEC"},
+    ],
+)
+async def test_buffers_are_base64_strings_and_named_as_in_the_push(
+    server: RestApiServer, pushed: dict[str, Any]
+) -> None:
+    assert (await server.post("/emit/room", {"room": "a", "event": "e"} | pushed)).status == 200
+
+    (message,) = (await read(server, ROOM))["messages"]
+
+    assert {name: message[name] for name in ("data", "args", "binary") if name in message} == pushed
+
+
 async def test_each_path_lists_the_messages_of_its_address(server: RestApiServer) -> None:
     for rooms in (("a",), ("user:42",), (), ("a", "user:42")):
         await push(server, *rooms)
