@@ -99,22 +99,26 @@ class RoomChangePublisher:
                 # The first request has waited for the replicas, or for its limited time.
                 return RoomChangeResult(published)
             self._published.count((JOIN if change.is_join else LEAVE,))
-            await self._change_recoverable(change, published)
-            if missing := await replies.wait(published.replicas):
+            deadline = asyncio.get_running_loop().time() + REPLY_SECONDS
+            await self._change_recoverable(change, published, deadline)
+            if missing := await replies.wait(published.replicas, deadline):
                 log.warning("rooms.replies_missing", id=change.id, replicas=missing)
                 self._unanswered.count((), len(missing))
         finally:
             self._replies.forget(change.id)
         return RoomChangeResult(published, replies.rejected)
 
-    async def _change_recoverable(self, change: RoomChange, published: PublishResult) -> None:
+    async def _change_recoverable(
+        self, change: RoomChange, published: PublishResult, deadline: float
+    ) -> None:
         if not published.recoverable:
             return
         try:
-            await self._rooms.change_recoverable(change, published.position, max_rooms=self._max_rooms)
-        except (BrokerUnavailable, BrokerTimeout) as error:
+            async with asyncio.timeout_at(deadline):
+                await self._rooms.change_recoverable(change, published.position, max_rooms=self._max_rooms)
+        except (BrokerUnavailable, BrokerTimeout, TimeoutError) as error:
             # Only numbers are wrong: the sessions find the change in the history.
-            log.warning("rooms.recoverable_not_counted", id=change.id, code=error.code)
+            log.warning("rooms.recoverable_not_counted", id=change.id, code=getattr(error, "code", "timeout"))
 
 
 class _Replies:
@@ -131,10 +135,10 @@ class _Replies:
             self.rejected += int(json.loads(reply.content)["rejected"])
             self._arrived.set()
 
-    async def wait(self, replicas: Collection[str]) -> list[str]:
-        """Wait for a reply of each of the replicas, for REPLY_SECONDS at most; return those without one."""
+    async def wait(self, replicas: Collection[str], deadline: float) -> list[str]:
+        """Wait for a reply of each of the replicas, until the deadline of the loop; return those without one."""
         try:
-            async with asyncio.timeout(REPLY_SECONDS):
+            async with asyncio.timeout_at(deadline):
                 while not self._replicas.issuperset(replicas):
                     self._arrived.clear()
                     await self._arrived.wait()

@@ -17,6 +17,8 @@ from gateway.state.redis.subscriber import Subscriber
 
 BATCH_ROOMS: Final = 500
 """Rooms of the connections of one script, at most, so that no other script waits for long."""
+PARKED_ROOMS: Final = 250
+"""The same for recoverable connections and the rooms that change, each of which costs as much as two of the others."""
 
 
 class RedisConnectionRooms:
@@ -72,7 +74,7 @@ class RedisConnectionRooms:
         excluded = [address_name(Address(change.namespace, name)) for name in change.exclude]
         fixed: list[Argument] = [int(change.is_join), at, change.namespace, max_rooms or 0, len(excluded)]
         fixed += [*excluded, *change.changed]
-        number = max(1, BATCH_ROOMS // (len(change.changed) + len(excluded) + 10))
+        number = max(1, PARKED_ROOMS // (len(change.changed) + len(excluded) + 10))
         for address in change.addresses:
             place: list[Argument] = [0, 0]
             while place:
