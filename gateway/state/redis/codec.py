@@ -78,6 +78,11 @@ class Codec:
         """Whether every replica knows erased messages: none reads only a format of a release before them."""
         return self._writes >= REPLY_FORMAT
 
+    @property
+    def may_change_data(self) -> bool:
+        """Whether every replica reads changes of socket data: none reads only a format of a release before them."""
+        return self._writes >= REPLY_FORMAT
+
     def encode(self, entry: LogEntry) -> bytes:
         """Encode an entry.
 

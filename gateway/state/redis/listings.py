@@ -150,7 +150,7 @@ class RedisSocketData:
     async def replace(
         self, sid: str, text: str, *, expected: int, is_here: bool = False
     ) -> tuple[bool, StoredData] | None:
-        if not is_here and not self._codec.writes_newest:
+        if not is_here and not self._codec.may_change_data:
             raise BrokerUnavailable(
                 "a replica of a former release lives, which does not read changes of data"
             )
