@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 MAX_ATTACHMENTS: Final = 10
 """As in the parsers of the clients, which accept no packet with more."""
@@ -129,6 +130,56 @@ def _placeholders(value: object, pointer: str) -> Iterator[tuple[int, str]]:
         yield from _placeholders(each, f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
 
 
+def with_base64(value: object, path: str, pointers: list[str]) -> Any:  # any JSON value
+    """Return a value with base64 instead of buffers; add the pointers to these strings, which begin with ``path``."""
+    if isinstance(value, bytes | bytearray):
+        pointers.append(path)
+        return b64encode(value).decode()
+    if isinstance(value, dict):
+        return {
+            name: with_base64(each, f"{path}/{name.replace('~', '~0').replace('/', '~1')}", pointers)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [with_base64(each, f"{path}/{index}", pointers) for index, each in enumerate(value)]
+    return value
+
+
+def with_buffers(members: dict[str, Any], pointers: Iterable[str]) -> dict[str, Any]:
+    """Replace the base64 strings that pointers name by buffers, in place, and return the members.
+
+    Raises: ValueError with a sentence for a pointer that names no such string.
+    """
+    for pointer in pointers:
+        *parents, last = _unescaped(pointer)
+        holder: Any = members
+        for part in parents:
+            holder = _child(holder, part)
+        text = _child(holder, last)
+        if not isinstance(text, str) or "=" in text[:-2]:
+            raise ValueError(f"binary: {pointer} {_NO_STRING if not isinstance(text, str) else _NOT_BASE64}")
+        try:
+            holder[int(last) if isinstance(holder, list) else last] = a2b_base64(text, strict_mode=True)
+        except ValueError:
+            raise ValueError(f"binary: {pointer} {_NOT_BASE64}") from None
+    return members
+
+
+def holds_placeholder(value: object) -> bool:
+    """Whether an object in a value has the member of a placeholder."""
+    if isinstance(value, dict):
+        return PLACEHOLDER in value or any(map(holds_placeholder, value.values()))
+    return isinstance(value, list | tuple) and any(map(holds_placeholder, value))
+
+
+def _child(holder: object, part: str) -> object:
+    """Return a member or an element; None if there is none."""
+    if isinstance(holder, dict):
+        return holder.get(part)
+    is_index = isinstance(holder, list) and part.isascii() and part.isdigit() and str(int(part)) == part
+    return holder[int(part)] if is_index and isinstance(holder, list) and int(part) < len(holder) else None
+
+
 class _Node:
     """A place in an argument that pointers lead to or through."""
 
@@ -146,9 +197,13 @@ class _Node:
 
 def _parts(pointer: str) -> tuple[int, tuple[str, ...]]:
     """Return the index of the argument of a pointer, and the path inside of it."""
-    root, *path = pointer[1:].split("/")
+    root, *path = _unescaped(pointer)
     index = int(path.pop(0)) if root == "args" else 0
-    return index, tuple(part.replace("~1", "/").replace("~0", "~") for part in path)
+    return index, tuple(path)
+
+
+def _unescaped(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
 def _targets(pointers: Sequence[str], *, has_args: bool) -> tuple[dict[int, _Node], dict[str, str]]:

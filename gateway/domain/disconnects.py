@@ -58,6 +58,7 @@ NO_NAMESPACE: Final = DisconnectReason("no_namespace")
 UNAUTHENTICATED_LIMIT: Final = DisconnectReason("unauthenticated_limit", close_code=None, aborts=True)
 TOKEN_RATE: Final = DisconnectReason("token_rate", close_code=1008)
 PROTOCOL_ERROR: Final = DisconnectReason("protocol_error", close_code=1002)
+PARSER_MISMATCH: Final = DisconnectReason("parser_mismatch", close_code=1003)
 MESSAGE_TOO_LARGE: Final = DisconnectReason("message_too_large", close_code=1009)
 
 ALL: Final = (
@@ -73,5 +74,6 @@ ALL: Final = (
     UNAUTHENTICATED_LIMIT,
     TOKEN_RATE,
     PROTOCOL_ERROR,
+    PARSER_MISMATCH,
     MESSAGE_TOO_LARGE,
 )

@@ -91,6 +91,11 @@ class AccessLog:
             users=sorted({connection.user for connection in client.connections.values()}),
         )
 
+    def parser_mismatch(self, client: Client) -> None:
+        """Log that the packets of a client are those of another parser."""
+        if self._allows("connection.parser_mismatch", "", client):
+            self._log.info("connection.parser_mismatch", address=client.session.handshake.address)
+
     def unused(self, client: Client, reason: str) -> None:
         """Log that a transport ended on which no namespace was ever joined."""
         self._log.debug("transport.unused", reason=reason, address=client.session.handshake.address)

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-from gateway.domain.errors import ConnectsTooFast, RecoveryFailed, TokenRejected
+from gateway.domain.errors import ConnectionRejected, ConnectsTooFast, RecoveryFailed, TokenRejected
 from gateway.domain.positions import Position
 from gateway.domain.rate_limit import KeyRates
 from gateway.domain.sessions import RecoveryRequest
@@ -108,6 +108,14 @@ def read_recovery_request(auth: object, session: EngineSession) -> RecoveryReque
         resume=fields.get("resume"),
         is_declined=fields.get("recovery") is False or session.handshake.declines_recovery,
     )
+
+
+def authentication_error(error: ConnectionRejected) -> dict[str, object]:
+    """Return the payload of the CONNECT_ERROR for a rejected token."""
+    data: dict[str, object] = {"code": error.code}
+    if error.retry_after_seconds is not None:
+        data["retryAfter"] = error.retry_after_seconds
+    return {"message": "Authentication error", "data": data}
 
 
 class ConnectPace:

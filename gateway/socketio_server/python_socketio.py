@@ -23,8 +23,9 @@ from typing import Any, Final, Protocol
 import socketio
 from socketio.packet import ACK, BINARY_EVENT
 
+from gateway import interfaces
 from gateway.socketio_server import packets
-from gateway.transport.packets import Frames, message
+from gateway.transport.packets import Frames, FrameSequence, message
 from gateway.transport.session import Handling
 
 MAX_ATTACHMENTS: Final = 10
@@ -33,6 +34,10 @@ MAX_ATTACHMENTS: Final = 10
 
 class AttachmentsTooLarge(Exception):
     """The attachments of one packet have more bytes than allowed."""
+
+
+class ParserMismatch(Exception):
+    """The first message is binary MessagePack: the client has another parser (``socket.io-msgpack-parser``)."""
 
 
 class Acknowledge(Protocol):
@@ -62,7 +67,7 @@ class ServerEvents(Protocol):
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None: ...
 
-    def send(self, engine_sid: str, frames: Frames) -> None: ...
+    def send(self, engine_sid: str, frames: interfaces.Frames) -> None: ...
 
 
 class EngineAdapter:
@@ -130,7 +135,9 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
             if sum(map(len, unfinished.attachments)) + len(data) > self._max_attachments_bytes:
                 raise AttachmentsTooLarge
         elif isinstance(data, bytes):
-            raise ValueError("an attachment without a packet")
+            # Every packet of that parser is a map, in one of its three forms.
+            is_map = data[:1] and (data[0] >> 4 == 8 or data[0] in {0xDE, 0xDF})
+            raise ParserMismatch if is_map else ValueError("an attachment without a packet")
         await self._handle_eio_message(engine_sid, data)
         unfinished = self._binary_packet.get(engine_sid)
         if unfinished is None:
@@ -193,5 +200,8 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     def _send_encoded(self, eio_sid: str, pkt: Any) -> None:
         encoded = pkt.encode()
-        for part in encoded if isinstance(encoded, list) else [encoded]:
-            self._events.send(eio_sid, Frames(part) if isinstance(part, bytes) else message(part))
+        if isinstance(encoded, list):
+            frames = [Frames(part) if isinstance(part, bytes) else message(part) for part in encoded]
+            self._events.send(eio_sid, FrameSequence(frames))
+        else:
+            self._events.send(eio_sid, message(encoded))

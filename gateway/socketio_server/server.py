@@ -12,10 +12,12 @@ from functools import partial
 from itertools import product
 from typing import Any, Final, Protocol
 
+from gateway import interfaces
 from gateway.domain.disconnects import (
     DRAINING,
     MESSAGE_TOO_LARGE,
     NO_NAMESPACE,
+    PARSER_MISMATCH,
     PROTOCOL_ERROR,
     RATE_LIMITED,
     TOKEN_RATE,
@@ -42,12 +44,16 @@ from gateway.socketio_server import packets
 from gateway.socketio_server.access_log import AccessLog
 from gateway.socketio_server.client import Client, Clients, end_session
 from gateway.socketio_server.client_acks import ClientAcks
-from gateway.socketio_server.connect_handshake import ConnectHandshake
-from gateway.socketio_server.python_socketio import Acknowledge, AttachmentsTooLarge, PacketServer
+from gateway.socketio_server.connect_handshake import ConnectHandshake, authentication_error
+from gateway.socketio_server.python_socketio import (
+    Acknowledge,
+    AttachmentsTooLarge,
+    PacketServer,
+    ParserMismatch,
+)
 from gateway.socketio_server.token_refresh import EVENT as REFRESH
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.transport.errors import ALL_CLOSE_REASONS
-from gateway.transport.packets import Frames
 from gateway.transport.session import EngineSession, Handling
 from gateway.transport.transports import FrameRate
 
@@ -69,14 +75,6 @@ TOKENS_PER_SECOND: Final = 1.0
 """How many tokens a client may send for long, in CONNECT packets and in ``auth:refresh``."""
 TOKEN_BURST: Final = 10
 """How many at once, and two more for each namespace."""
-
-
-def authentication_error(error: ConnectionRejected) -> dict[str, object]:
-    """Return the payload of the CONNECT_ERROR for a rejected token."""
-    data: dict[str, object] = {"code": error.code}
-    if error.retry_after_seconds is not None:
-        data["retryAfter"] = error.retry_after_seconds
-    return {"message": "Authentication error", "data": data}
 
 
 class OnDisconnect(Protocol):
@@ -292,7 +290,7 @@ class SocketIOServer:
         connection = client.connections.get(namespace) if client is not None else None
         return connection.sid if connection is not None else None
 
-    def send(self, engine_sid: str, frames: Frames) -> None:
+    def send(self, engine_sid: str, frames: interfaces.Frames) -> None:
         """Send a packet that python-socketio has encoded."""
         client = self._clients.by_sid.get(engine_sid)
         if client is not None:
@@ -309,6 +307,9 @@ class SocketIOServer:
     def _message_failed(self, client: Client, error: Exception) -> None:
         if isinstance(error, AttachmentsTooLarge):
             end_session(client.session, MESSAGE_TOO_LARGE)
+        elif isinstance(error, ParserMismatch) and not client.session.joined:
+            self._log.parser_mismatch(client)
+            end_session(client.session, PARSER_MISMATCH)
         else:
             self._log.malformed(client, error)
             end_session(client.session, PROTOCOL_ERROR)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
+from gateway.domain.attachments import MAX_ATTACHMENTS, PLACEHOLDER, holds_placeholder, with_buffers
 from gateway.domain.errors import ClientEventRejected, InvalidName
 from gateway.domain.names import check_event, check_room, check_user
 from gateway.domain.strict_json import decode_strictly
@@ -20,8 +21,8 @@ MAX_MESSAGE_CHARACTERS: Final = 300
 MAX_RETRY_SECONDS: Final = 3600.0
 DEFAULT_RETRY_SECONDS: Final = 1.0
 
-_MEMBERS: Final = frozenset({"ack", "emit", "join", "leave", "set", "disconnect"})
-_EMISSION_MEMBERS: Final = frozenset({"to", "event", "data"})
+_MEMBERS: Final = frozenset({"ack", "emit", "join", "leave", "set", "disconnect", "binary"})
+_EMISSION_MEMBERS: Final = frozenset({"to", "event", "data", "binary"})
 _TARGETS: Final = {
     "user": check_user,
     "users": check_user,
@@ -141,6 +142,7 @@ def _parse(answer: object) -> WebhookAnswer:
     disconnect = members.get("disconnect", False)
     if not isinstance(disconnect, bool):
         raise ValueError("disconnect is neither true nor false")
+    _read_buffers(members, "ack", "")
     data = members.get("set", {})
     if not isinstance(data, dict):
         raise ValueError("set is no object")
@@ -163,7 +165,24 @@ def _emission(value: object, path: str) -> WebhookEmission:
     to = members.get("to")
     if "to" in members:
         _check_target(to, f"{path}.to")
+    _read_buffers(members, "data", f"{path}.")
     return WebhookEmission(check_event(event), (members["data"],) if "data" in members else (), to)
+
+
+def _read_buffers(members: dict[str, object], name: str, path: str) -> None:
+    """Replace the base64 strings that ``binary`` names inside of a member by buffers."""
+    pointers = _list(members, "binary", MAX_ATTACHMENTS)
+    if not pointers:
+        return
+    for pointer in pointers:
+        if not isinstance(pointer, str) or f"{pointer}/".partition(f"/{name}/")[0]:
+            raise ValueError(f"{path}binary names something outside of {name}")
+    try:
+        with_buffers(members, [str(pointer) for pointer in pointers])
+    except ValueError as error:
+        raise ValueError(f"{path}{error}") from None
+    if holds_placeholder(members[name]):
+        raise ValueError(f"{path}{name} has a member {PLACEHOLDER!r}, which clients take for an attachment")
 
 
 def _check_target(to: object, path: str) -> None:

@@ -17,6 +17,7 @@ import uvloop
 from aiohttp import web
 from socketio import packet
 
+from gateway import interfaces
 from gateway.domain.disconnects import NO_NAMESPACE, PROTOCOL_ERROR, DisconnectReason
 from gateway.http_server import HttpServer
 from gateway.interfaces import Schedule, Timer
@@ -136,7 +137,7 @@ class EchoServer:
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         return self._joined.get((engine_sid, namespace))
 
-    def send(self, engine_sid: str, frames: Frames) -> None:
+    def send(self, engine_sid: str, frames: interfaces.Frames) -> None:
         session = self._sessions.get(engine_sid)
         if session is not None:
             session.send(frames)

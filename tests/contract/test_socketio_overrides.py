@@ -16,6 +16,7 @@ import pytest
 import socketio
 from socketio import base_server, packet
 
+from gateway import interfaces
 from gateway.socketio_server.python_socketio import (
     MAX_ATTACHMENTS,
     Acknowledge,
@@ -24,7 +25,6 @@ from gateway.socketio_server.python_socketio import (
     EngineAdapter,
     PacketServer,
 )
-from gateway.transport.packets import Frames
 from tests.support.waiter import finished
 
 MAX_ATTACHMENTS_BYTES = 100
@@ -74,7 +74,7 @@ class RecordingEvents:
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         return "sid"
 
-    def send(self, engine_sid: str, frames: Frames) -> None:
+    def send(self, engine_sid: str, frames: interfaces.Frames) -> None:
         self.sent.append(frames.record)
 
 

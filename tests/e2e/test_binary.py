@@ -6,15 +6,19 @@ import base64
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
-from tests.support.raw_clients import RawSocket
+from tests.support.metrics import read_metrics
+from tests.support.raw_clients import RawPolling, RawSocket
 from tests.support.redis_server import RedisServer
+from tests.support.webhook_server import SECRET, WebhookServer
 
 IMAGE, NOISE = bytes(range(256)), os.urandom(20_000)
 
@@ -202,3 +206,80 @@ def test_client_that_resumes_on_another_of_three_replicas_gets_the_buffers_that_
         assert [replica.failures() for replica in replicas] == [[], [], []]
         for client in clients:
             client.disconnect()
+
+
+CATALOGUE = """
+version: 1
+namespaces:
+  /:
+    broadcast: anyone
+    client_events:
+      share: {emit: [{to: everyone, event: shared, data: {from: $user, file: $0.file, other: $1}}], ack: $0.file}
+      store: {call: app, dedupe: $0}
+"""
+
+
+@pytest.mark.parametrize("is_base64", [False, True], ids=["binary", "forceBase64"])
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_buffers_of_a_client_reach_other_clients_webhooks_and_the_client_itself(
+    node: NodeClients, tmp_path: Path, user: str, transport: str, is_base64: bool
+) -> None:
+    events_file = tmp_path / "events.yaml"
+    events_file.write_text(CATALOGUE)
+    webhook = WebhookServer()
+    webhook.answers["store"] = (
+        200,
+        {
+            "ack": {"hash": "AAE="},
+            "binary": ["/ack/hash"],
+            "emit": [{"event": "stored", "data": ["AAEC"], "binary": ["/data/0"]}],
+        },
+    )
+    process = GatewayProcess(
+        events_file=events_file, webhooks=f"app={webhook.url}", webhook_secrets=f"app:{SECRET}"
+    )
+    sender, other = [
+        node.open(
+            process.url, token=process.token(each), transports=[transport], forceBase64=is_base64
+        ).connected()
+        for each in (user, f"{user}-2")
+    ]
+
+    answer = sender.emit_with_acks(
+        "share", {"file": {"$bytes": [0, 255]}, "unused": {"$bytes": [7]}}, {"$bytes": []}
+    )
+    stored = [sender.emit_with_acks("store", 1, {"image": {"$bytes": [1, 2]}}) for _ in range(2)]
+
+    shared = [{"from": user, "file": received(b"\x00\xff"), "other": received(b"")}]
+    assert [client.event("shared") for client in (sender, other)] == [shared, shared]
+    assert answer == [received(b"\x00\xff")]
+    assert sender.event("stored") == [[received(b"\x00\x01\x02")]]
+    assert stored == [[{"hash": received(b"\x00\x01")}]] * 2
+    ((_, request),) = webhook.requests
+    assert (request["data"]["args"], request["data"]["binary"]) == ([1, {"image": "AQI="}], ["/args/1/image"])
+    sender.emit("share", {"$bytes": [1, 2]}, {"_placeholder": "no"})
+    assert sender.event("error")[0]["code"] == "invalid_payload"
+    assert process.stop() == 0
+    assert process.failures() == []
+    webhook.stop()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_client_with_the_msgpack_parser_is_disconnected_with_a_log_line_of_its_own(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, transport: str
+) -> None:
+    seen = len(gateway.log.entries)
+    connect = msgspec.msgpack.encode({"type": 0, "data": {"token": gateway.token("42")}, "nsp": "/"})
+
+    if transport == "websocket":
+        client = await RawSocket.open(http, gateway.url)
+        await client.socket.send_bytes(connect)
+        assert (await client.socket.receive()).type == aiohttp.WSMsgType.CLOSE
+        assert client.socket.close_code == 1003
+    else:
+        polling = await RawPolling(http, gateway.url).open()
+        await polling.post("b" + encoded(connect))
+
+    gateway.log.wait(lambda entry: entry["event"] == "connection.parser_mismatch", after=seen)
+    assert not [each for each in gateway.log.entries[seen:] if each["event"] == "packet.malformed"]
+    assert 'engineio_sessions_closed_total{reason="parser_mismatch"}' in read_metrics(gateway.url)

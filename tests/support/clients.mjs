@@ -86,7 +86,7 @@ const commands = {
     sockets
       .get(id)
       .timeout(60000)
-      .emit(event, ...revive(args), (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
+      .emit(event, ...revive(args), (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer: answer.map(plain) })),
   // Every release has this form.
   emitWithCallback: ({ id, event, args, ackId }) =>
     sockets.get(id).emit(event, ...revive(args), (...answer) => report(id, "ack", { ackId, answer })),

@@ -1,6 +1,7 @@
 """Events of clients: what the event catalogue makes of them (docs/explanation/architecture.md, "Client events").
 
 answers   what the answer of a webhook asks for, checked against what it may do
+buffers   binary arguments, and how messages hold them
 effects   Effects: calls webhooks, changes rooms, appends messages, queues notifications
 handler   ClientEvents: the steps of an event
 queue     EventQueue: the order of the events of one connection, and how many may wait

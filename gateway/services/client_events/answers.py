@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
+from gateway.domain.attachments import with_base64
 from gateway.domain.errors import ClientEventRejected, InvalidName
 from gateway.domain.event_catalogue import RESERVED_PREFIXES, ClientEvent, NamespaceEvents
 from gateway.domain.names import (
@@ -26,12 +27,12 @@ from gateway.domain.socket_data import (
 )
 from gateway.domain.webhooks import WebhookAnswer, WebhookEmission
 from gateway.hub import Connection
+from gateway.services.client_events.buffers import encode_arguments
 from gateway.services.client_events.rules import (
     MAX_ADDRESSES,
     PlannedMessage,
     Recipients,
     check_arguments,
-    encode,
 )
 
 EMIT_ROOM: Final = "emit:room"
@@ -81,8 +82,10 @@ def plan_answer(
     for number, emission in enumerate(answer.emit):
         _check_event(emission, namespace)
         rooms = _recipients(emission.to, webhook, connection, may)
-        arguments = tuple([encode(value) for value in emission.arguments])
-        messages.append(PlannedMessage(f"{event_id}-a{number}", rooms, emission.event, arguments))
+        arguments, attachments = encode_arguments(emission.arguments)
+        messages.append(
+            PlannedMessage(f"{event_id}-a{number}", rooms, emission.event, arguments, attachments=attachments)
+        )
     return PlannedAnswer(tuple(messages), _merged_data(connection.data, answer.set))
 
 
@@ -95,7 +98,7 @@ def check_returns(entry: ClientEvent, answer: WebhookAnswer) -> None:
         return
     if not answer.has_ack:
         raise AnswerInvalid("the answer has no ack, and the event catalogue describes one (returns)")
-    problems = entry.returns.problems(answer.ack)
+    problems = entry.returns.problems(with_base64(answer.ack, "", []))
     if problems:
         path, sentence = next(iter(problems.items()))
         raise AnswerInvalid(f"ack{'.' if path else ''}{path}: {sentence}")

@@ -193,9 +193,16 @@ def rate_limited(seconds: float) -> ClientEventRejected:
     )
 
 
+def _placeholder_of(value: object) -> str:
+    """Return a text as long as a buffer; orjson calls it for what is no JSON."""
+    if isinstance(value, bytes):
+        return "0" * len(value)
+    raise TypeError
+
+
 def _bytes_of(arguments: Sequence[object]) -> int:
     try:
-        return len(orjson.dumps(arguments))
+        return len(orjson.dumps(arguments, default=_placeholder_of))
     except TypeError:
         # It is rejected when its turn comes (``rules.check_arguments``).
         return len(repr(arguments))

@@ -11,15 +11,16 @@ from typing import Final
 
 import orjson
 
+from gateway.domain.attachments import with_base64, with_buffers
 from gateway.domain.dedup import MAX_ACK_BYTES, AckClaim
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
 from gateway.domain.templates import MISSING
 from gateway.domain.webhooks import WebhookAnswer
 from gateway.hub import ConnectionState
 from gateway.interfaces import AckStore
+from gateway.services.client_events.buffers import encode
 from gateway.services.client_events.effects import Effects, Outcome, PlannedEvent
 from gateway.services.client_events.queue import ReceivedEvent
-from gateway.services.client_events.rules import encode
 
 CLAIM_SECONDS: Final = 2.0
 """How long the claim of a killed replica makes a repeat wait: shorter than a client with ``retries`` tries again."""
@@ -97,6 +98,7 @@ class Repeats:
 
     async def _repeat(self, event: PlannedEvent, text: str) -> Outcome:
         kept = orjson.loads(text)
+        with_buffers(kept, kept.get("binary", ()))
         ack = tuple(kept["ack"])
         if kept.get("sid", event.received.connection.sid) == event.received.connection.sid:
             return Outcome("repeated", ack)
@@ -139,6 +141,7 @@ def repeatable_id(received: ReceivedEvent, value: object) -> str:
     """
     if value is MISSING or value is None:
         raise ClientEventRejected("invalid_payload", "the dedupe value is missing")
+    value = with_base64(value, "", [])
     connection = received.connection
     return digest([connection.user, connection.namespace, received.name, value])
 
@@ -152,7 +155,10 @@ def digest(values: Sequence[object]) -> str:
 def _kept(received: ReceivedEvent, outcome: Outcome) -> str:
     """Return what is kept for repeats: the acknowledgement, and what a repeat on another connection needs."""
     entry, answer = received.entry, outcome.answer
-    kept: dict[str, object] = {"ack": outcome.ack}
+    pointers: list[str] = []
+    kept: dict[str, object] = {"ack": with_base64(outcome.ack, "/ack", pointers)}
+    if pointers:
+        kept["binary"] = pointers
     changes = {
         "join": answer.join,
         "leave": answer.leave,

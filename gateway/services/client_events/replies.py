@@ -143,9 +143,6 @@ class Replies:
         except (ClientEventRejected, BrokerUnavailable, BrokerTimeout) as error:
             log.debug("client_event.on_error_failed", event_name=entry.name, code=error.code)
             return False, None
-        except TypeError:  # it renders an argument that is binary, which was not checked
-            log.debug("client_event.on_error_failed", event_name=entry.name, code="invalid_payload")
-            return False, None
         return True, None
 
     def reject_unknown(

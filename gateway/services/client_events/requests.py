@@ -6,6 +6,7 @@ import json
 
 import orjson
 
+from gateway.domain.attachments import with_base64
 from gateway.domain.errors import ClientEventRejected
 from gateway.domain.times import iso_timestamp
 from gateway.services.client_events.queue import ReceivedEvent
@@ -36,17 +37,21 @@ def notification_data(received: ReceivedEvent, *, replica: str) -> str:
     except (TypeError, ValueError, RecursionError):
         raise ClientEventRejected(
             "invalid_payload",
-            "the event holds what JSON in UTF-8 cannot: binary data, or half a surrogate pair",
+            "the event holds what JSON in UTF-8 cannot: half a surrogate pair",
         ) from None
     return text
 
 
 def _data(received: ReceivedEvent, mode: str, replica: str) -> dict[str, object]:
     connection = received.connection
+    pointers: list[str] = []
+    is_plain = received.are_plain  # Then there is no buffer to look for.
+    arguments = list(received.arguments) if is_plain else with_base64(received.arguments, "/args", pointers)
     return {
         "namespace": connection.namespace,
         "event": received.name,
-        "args": list(received.arguments),
+        "args": arguments,
+        **({"binary": pointers} if pointers else {}),
         "wants_ack": received.acknowledge is not None,
         "mode": mode,
         "connection": {

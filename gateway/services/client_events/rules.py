@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
-import orjson
-
+from gateway.domain.attachments import with_base64
 from gateway.domain.errors import ClientEventRejected, InvalidName
 from gateway.domain.event_catalogue import (
     NEVER,
@@ -28,6 +26,7 @@ from gateway.domain.messages import Message
 from gateway.domain.names import check_room, check_user, user_room
 from gateway.domain.templates import MISSING, EventContext, Template
 from gateway.hub import Connection
+from gateway.services.client_events.buffers import check_buffers, encode_arguments
 
 MAX_ADDRESSES: Final = 100
 """Rooms, users and sids that one emission may name, and rooms that one event may join or leave."""
@@ -57,6 +56,7 @@ class PlannedMessage(NamedTuple):
     event: str
     arguments: tuple[str, ...]
     volatile: bool = False
+    attachments: tuple[str, ...] = ()
 
     def for_rooms(self, connection: Connection, changed: Sequence[str]) -> Message | None:
         """Return the message once the rooms in ``changed`` were joined or left; None if it is for no room."""
@@ -67,7 +67,14 @@ class PlannedMessage(NamedTuple):
             return None
         exclude = frozenset((connection.sid,)) if recipients.without_sender else frozenset()
         return Message(
-            self.id, connection.namespace, rooms, self.event, self.arguments, exclude, self.volatile
+            self.id,
+            connection.namespace,
+            rooms,
+            self.event,
+            self.arguments,
+            exclude,
+            self.volatile,
+            attachments=self.attachments,
         )
 
 
@@ -125,16 +132,21 @@ def plan_emissions(
     members = connection.rooms.union(joining) if joining else connection.rooms
     return tuple(
         [
-            PlannedMessage(
+            _rendered(
+                emission,
                 f"{context.id}-{number}",
                 recipients_of(emission, namespace, connection, members, context),
-                emission.event,
-                tuple([encode(_present(each.render(context))) for each in emission.arguments]),
-                emission.volatile,
+                context,
             )
             for number, emission in enumerate(emissions)
         ]
     )
+
+
+def _rendered(emission: Emission, id_: str, recipients: Recipients, context: EventContext) -> PlannedMessage:
+    values = [_present(each.render(context)) for each in emission.arguments]
+    arguments, attachments = encode_arguments(values)
+    return PlannedMessage(id_, recipients, emission.event, arguments, emission.volatile, attachments)
 
 
 def recipients_of(
@@ -182,12 +194,14 @@ def recipients_of(
 
 
 def check_arguments(expected: Arguments, arguments: Sequence[object], *, are_plain: bool = False) -> None:
-    """Check the arguments of an event. ``are_plain``: they pass ``check_values``.
+    """Check the arguments of an event. ``are_plain``: they pass ``check_values``, and hold no buffer.
+
+    Schemas see a buffer as its base64.
 
     Raises: ClientEventRejected (``invalid_payload``) that names paths and keywords, never values.
     """
-    if not are_plain:
-        check_values(arguments)
+    if not are_plain and check_values(arguments):
+        arguments = with_base64(arguments, "", [])
     schemas = expected.schemas
     if schemas is None:
         return
@@ -200,15 +214,19 @@ def check_arguments(expected: Arguments, arguments: Sequence[object], *, are_pla
             _invalid("; ".join(_problems(schemas, arguments)[:_MAX_PROBLEMS]))
 
 
-def check_values(values: Sequence[object]) -> None:
-    """Check that values are JSON which every backend and client can read.
+def check_values(values: Sequence[object]) -> list[bytes]:
+    """Check that values are JSON which every backend and client can read, or buffers; return the buffers.
 
-    That is JSON without binary, NaN, infinity, integers over 64 bits and lone surrogates, and of MAX_DEPTH levels.
+    That is JSON without NaN, infinity, integers over 64 bits and lone surrogates, and of MAX_DEPTH levels.
 
     Raises: ClientEventRejected (``invalid_payload``).
     """
+    buffers: list[bytes] = []
     for index, value in enumerate(values):
-        _check_value(value, f"${index}", 1)
+        _check_value(value, f"${index}", 1, buffers)
+    if buffers:
+        check_buffers(values, buffers)
+    return buffers
 
 
 def check_rights(entry: ClientEvent, rooms: Iterable[str]) -> None:
@@ -220,15 +238,6 @@ def check_rights(entry: ClientEvent, rooms: Iterable[str]) -> None:
         raise ClientEventRejected("rejected", entry.reject)
     if entry.allow is not None and not any(glob.matches(room) for room in rooms for glob in entry.allow):
         raise ClientEventRejected("not_allowed", "this client may not send the event")
-
-
-def encode(value: object) -> str:
-    """Return the JSON text of a value."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:
-        # A claim of a token may hold half of a surrogate pair, which orjson rejects.
-        return json.dumps(value, separators=(",", ":"))
 
 
 def _present(value: object) -> object:
@@ -344,7 +353,7 @@ def _problems(schemas: Sequence[Schema | None], arguments: Sequence[object]) -> 
     ]
 
 
-def _check_value(value: object, path: str, depth: int) -> None:
+def _check_value(value: object, path: str, depth: int, buffers: list[bytes]) -> None:
     if isinstance(value, str):
         if not value.isascii():
             _check_text(value, path)
@@ -355,9 +364,9 @@ def _check_value(value: object, path: str, depth: int) -> None:
         if isinstance(value, dict):
             items = (*value, *value.values())
         for item in items:
-            _check_value(item, path, depth + 1)
-    elif isinstance(value, bytes | bytearray):
-        _invalid(f"{path}: binary is not supported")
+            _check_value(item, path, depth + 1, buffers)
+    elif isinstance(value, bytes):
+        buffers.append(value)
     elif isinstance(value, float) and not math.isfinite(value):
         _invalid(f"{path}: NaN and Infinity are not JSON")
     elif isinstance(value, int) and not _MIN_INTEGER <= value <= _MAX_INTEGER:

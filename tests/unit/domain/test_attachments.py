@@ -18,6 +18,8 @@ from gateway.domain.attachments import (
     attach_at_once,
     is_pointer,
     placeholder,
+    with_base64,
+    with_buffers,
 )
 
 BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
@@ -190,3 +192,20 @@ def test_pointer_into_an_argument_is_a_pointer(text: str) -> None:
 )
 def test_other_text_is_no_pointer(text: str) -> None:
     assert not is_pointer(text)
+
+
+@given(value=VALUES)
+def test_buffers_of_decoded_values_are_put_back_where_they_were(value: Any) -> None:
+    pointers: list[str] = []
+    members = {"ack": with_base64(value, "/ack", pointers)}
+
+    assert json.loads(json.dumps(members)) == members
+    assert with_buffers(members, pointers) == {"ack": value}
+
+
+@pytest.mark.parametrize(
+    "pointer", ["/ack/b", "/ack/l/2", "/ack/l/00", "/ack/l/-", "/ack/n", "/ack/n/x", "/ack/t", "/x"]
+)
+def test_pointer_into_a_decoded_value_that_names_no_base64_is_an_error(pointer: str) -> None:
+    with pytest.raises(ValueError, match=f"^binary: {pointer} points to "):
+        with_buffers({"ack": {"l": ["AAE=", 1], "n": None, "t": "AAE"}}, [pointer])

@@ -137,7 +137,7 @@ async def test_webhook_that_is_not_configured_is_backend_unavailable(setup: Setu
     assert "lobby" not in alice.connection.rooms
 
 
-@pytest.mark.parametrize("argument", [b"binary", "\ud800", {"a": ["\udfff"]}, float("nan"), 2**64])
+@pytest.mark.parametrize("argument", ["\ud800", {"a": ["\udfff"]}, float("nan"), 2**64])
 async def test_argument_that_json_cannot_hold_is_an_invalid_payload(setup: Setup, argument: object) -> None:
     setup.use(catalogue(entry("note", args=Arguments(), notify="app")))
     alice = await setup.connect("alice")

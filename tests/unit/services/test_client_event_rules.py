@@ -30,6 +30,7 @@ from gateway.services.client_events.rules import Plan, check_arguments, plan, re
 from tests.unit.hub.transports import connection, identity
 from tests.unit.services.catalogue import EVERYONE, OTHERS, SELF, entry, rule, template
 
+TWICE = bytes(9)
 SID = "~abcdefghijklmnopqrst"
 OTHER_SID = "~ABCDEFGHIJKLMNOPQRST"
 EVERYTHING = Allow(AllowKind.ANYONE)
@@ -123,7 +124,9 @@ def test_client_reaches_reserved_rooms_only_by_a_rule_that_names_the_prefix(
         (Arguments((None,)), (), "the event takes 1 arguments, not 0"),
         (Arguments((None, None), 1), (1, 2, 3), "the event takes 1 to 2 arguments, not 3"),
         (Arguments(), ({"a": [float("inf")]},), "$0: NaN and Infinity are not JSON"),
-        (Arguments(), (1, b""), "$1: binary is not supported"),
+        (Arguments(), tuple([bytes(9)] * 11), "the event holds more than 10 buffers"),
+        (Arguments(), (TWICE, [TWICE]), "the event holds an attachment twice"),
+        (Arguments(), (b"", {"a": [{"_placeholder": 1}]}), "a member '_placeholder' stands beside buffers"),
         (Arguments(), ({"\ud800": 1},), "$0: a text holds a lone surrogate"),
     ],
 )
