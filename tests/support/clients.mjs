@@ -96,8 +96,10 @@ const commands = {
       .get(id)
       .emit(event, ...revive(args), (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
   // Acknowledge every event from now on; `repeat` is a text to be repeated as a further argument.
-  answerAll: ({ id, args, repeat }) =>
-    answers.set(id, [...revive(args), ...(repeat ? [repeat.text.repeat(repeat.times)] : [])]),
+  answerAll: ({ id, args, repeat, answerId }) => {
+    answers.set(id, [...revive(args), ...(repeat ? [repeat.text.repeat(repeat.times)] : [])]);
+    report(id, "answering", { answerId });
+  },
   // Call the callbacks of earlier events.
   answerKept: ({ id, args }) => callbacks.get(id).splice(0).forEach((acknowledge) => acknowledge(...revive(args))),
   // Send a packet as text, past the client.

@@ -123,9 +123,11 @@ class StockClient:
     def answer_all(self, *args: Any, repeat: dict[str, Any] | None = None) -> StockClient:
         """Acknowledge every event from now on with these arguments.
 
-        ``repeat`` makes a further one: ``text``, ``times`` times.
+        ``repeat`` makes a further one: ``text``, ``times`` times. Returns once the client does so.
         """
-        self._clients.execute(do="answerAll", id=self.id, args=args, repeat=repeat)
+        answer_id = next(self._ack_ids)
+        self._clients.execute(do="answerAll", id=self.id, args=args, repeat=repeat, answerId=answer_id)
+        self.wait("answering", answerId=answer_id)
         return self
 
     def answer_kept(self, *args: Any) -> None:
