@@ -1,34 +1,66 @@
 -- Counting connections. The invariant: the number of a replica at an address equals its connections in K.conns that
 -- name the address, whatever was interrupted.
 
--- The namespace and the room of an address that lists show: no namespace, and no room of a sid.
-local function listed_room(address, sid)
-  local namespace, room = string.match(address, '^([^,]*),(.*)$')
-  if room and room ~= sid and string.byte(room) ~= 126 then return namespace, room end
+-- The room of an address that lists show; nil for a namespace and for the room of a sid.
+local function listed_room(address, namespace, sid)
+  local room = string.sub(address, #namespace + 2)
+  if room ~= '' and room ~= sid and string.byte(room) ~= 126 then return room end
 end
 
--- K.rooms has a room as long as its hash exists: it is added with the first connection of each replica.
+-- K.rooms has a room as long as its hash exists. `rows` are rooms to add, each behind its score; at most so many.
+local MAX_ROWS = 500
+
+local function add_rooms(namespace, rows)
+  if call('ZADD', K.rooms .. namespace, unpack(rows)) > 0 then call('PEXPIRE', K.rooms .. namespace, L.keep) end
+end
+
+-- Remove the rooms whose hash does not exist; most often that is so for all of them.
+local function remove_rooms(namespace, rows, keys)
+  if call('EXISTS', unpack(keys)) > 0 then
+    local empty = {}
+    for place, key in ipairs(keys) do
+      if call('EXISTS', key) == 0 then empty[#empty + 1] = rows[place] end
+    end
+    rows = empty
+  end
+  if #rows > 0 then call('ZREM', K.rooms .. namespace, unpack(rows)) end
+end
+
+-- All addresses are of one namespace.
 local function count_at(replica, sid, addresses)
+  local namespace, rows = string.match(addresses[1] or '', '^[^,]*'), {}
   for _, address in ipairs(addresses) do
     local is_first = call('HINCRBY', K.room .. address, replica, 1) == 1
     call('PEXPIRE', K.room .. address, L.keep)
-    if is_first then
-      local namespace, room = listed_room(address, sid)
-      if room and call('ZADD', K.rooms .. namespace, 0, room) == 1 then
-        call('PEXPIRE', K.rooms .. namespace, L.keep)
+    local room = is_first and listed_room(address, namespace, sid)
+    if room then
+      rows[#rows + 1] = 0
+      rows[#rows + 1] = room
+      if #rows >= MAX_ROWS then
+        add_rooms(namespace, rows)
+        rows = {}
       end
     end
   end
+  if #rows > 0 then add_rooms(namespace, rows) end
 end
 
 local function uncount_at(replica, sid, addresses)
+  local namespace, rows, keys = string.match(addresses[1] or '', '^[^,]*'), {}, {}
   for _, address in ipairs(addresses) do
-    if call('HINCRBY', K.room .. address, replica, -1) <= 0 then
-      call('HDEL', K.room .. address, replica)
-      local namespace, room = listed_room(address, sid)
-      if room and call('EXISTS', K.room .. address) == 0 then call('ZREM', K.rooms .. namespace, room) end
+    local is_last = call('HINCRBY', K.room .. address, replica, -1) <= 0
+    if is_last then call('HDEL', K.room .. address, replica) end
+    local room = is_last and listed_room(address, namespace, sid)
+    if room then
+      rows[#rows + 1] = room
+      keys[#keys + 1] = K.room .. address
+      if #rows >= MAX_ROWS then
+        remove_rooms(namespace, rows, keys)
+        rows, keys = {}, {}
+      end
     end
   end
+  if #rows > 0 then remove_rooms(namespace, rows, keys) end
 end
 
 -- Add a connection to the members of the rooms whose rule lists them, or remove it. K.members has each sid once, and

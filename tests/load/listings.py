@@ -1,0 +1,190 @@
+"""Walk lists of 100 000 rooms and 20 000 connections while connections come and go: ``python -m tests.load.listings``.
+
+Two replicas in this process register the connections over one Redis; a gateway of its own serves the lists, so its loop
+does nothing else. Prints for each list the pages, the time of its script in Redis (SLOWLOG), and how late the loop of
+the gateway was. Exit status 1 if a page took 2 ms of Redis, the loop was 20 ms late, or a name is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway.domain.event_catalogue import Glob, RoomRule
+from gateway.domain.listings import MemberRules
+from gateway.domain.presence import PresentConnection
+from tests.integration.redis_state.replicas import PREFIX, Replica
+from tests.support.gateway_process import GatewayProcess
+from tests.support.metrics import read_metrics
+from tests.support.redis_server import RedisServer
+
+CONNECTIONS = 20_000
+OWN_ROOMS = 4
+"""Rooms of each connection alone. With those of the users there are 100 000."""
+RULES = MemberRules({"/": (RoomRule(Glob("all"), list_members=True), RoomRule(Glob("*")))})
+CATALOGUE = 'version: 1\nnamespaces:\n  /:\n    rooms: [{match: "all", join: anyone, list_members: true}]\n'
+_FIRST_ARGUMENTS = (b"rooms", b"users", b"user", b"room", b"/", b"/,all")
+"""Of the scripts of lists, behind the deadline."""
+PAGE_SECONDS, LAG_SECONDS = 0.002, 0.02
+
+
+def main() -> None:
+    """Run it and print the table."""
+    server = RedisServer()
+    try:
+        asyncio.run(_run(server))
+    finally:
+        server.stop()
+
+
+async def _run(server: RedisServer) -> None:
+    replicas = [Replica(server, name, lease_seconds=15.0) for name in ("a", "b")]
+    for replica in replicas:
+        await replica.start()
+        replica.state.listings.configure(RULES)
+    began = time.perf_counter()
+    await _register(replicas, range(CONNECTIONS))
+    print(f"{CONNECTIONS} connections in {time.perf_counter() - began:.1f} s, rooms: {_rooms(server)}")
+    with tempfile.TemporaryDirectory() as folder:
+        events = Path(folder) / "events.yaml"
+        events.write_text(CATALOGUE, "utf-8")
+        gateway = GatewayProcess(
+            redis_url=server.url, redis_prefix=PREFIX, replica_id="c", events_file=events
+        )
+        try:
+            failed = await _walk_all(server, replicas, gateway)
+        finally:
+            gateway.stop()
+    for replica in replicas:
+        await replica.stop()
+    sys.exit(1 if failed else 0)
+
+
+async def _walk_all(server: RedisServer, replicas: list[Replica], gateway: GatewayProcess) -> bool:
+    churn = asyncio.create_task(_churn(replicas))
+    failed = False
+    print(f"{'list':34}{'pages':>6}{'items':>8}{'median':>9}{'max (ms)':>10}{'lag (ms)':>10}{'complete':>10}")
+    for target, member, expected in (
+        ("/rooms?limit=100", "rooms", CONNECTIONS * (OWN_ROOMS + 1) + 1),
+        (
+            "/rooms?limit=100&prefix=user%3A1",
+            "rooms",
+            sum(str(n).startswith("1") for n in range(CONNECTIONS)),
+        ),
+        ("/users?limit=100", "users", CONNECTIONS),
+        ("/connections?room=all&limit=100", "connections", CONNECTIONS),
+        ("/stats", "", 0),
+        ("/rooms/all", "", 0),
+    ):
+        before = _lags(gateway)
+        with _slowlog(server):
+            pages, names = await asyncio.to_thread(_walk, gateway, target, member)
+            micros = _script_times(server)
+        lag = _longest(before, _lags(gateway))
+        stayed = len({name for name in names if "guest" not in name})
+        is_complete = stayed == expected or not member
+        worst = max(micros, default=0)
+        print(
+            f"{target:34}{pages:>6}{len(names):>8}{_median(micros) / 1000:>9.2f}{worst / 1000:>10.2f}"
+            f"{lag * 1000:>10.1f}{is_complete!s:>10}"
+        )
+        failed |= not is_complete or worst >= PAGE_SECONDS * 1e6 or lag > LAG_SECONDS
+    churn.cancel()
+    return failed
+
+
+def _walk(gateway: GatewayProcess, target: str, member: str) -> tuple[int, list[str]]:
+    names: list[str] = []
+    pages, cursor = 0, ""
+    while True:
+        answer: Any = gateway.backend.send("GET", target + cursor)
+        assert answer.status == 200, answer
+        pages += 1
+        if not member:
+            return pages, names
+        names += [each["sid" if member == "connections" else "name"] for each in answer.body[member]]
+        if answer.body["next"] is None:
+            return pages, names
+        cursor = f"&cursor={answer.body['next']}"
+
+
+async def _register(replicas: list[Replica], numbers: range) -> None:
+    for start in range(numbers.start, numbers.stop, 200):
+        await asyncio.gather(
+            *(
+                _connect(replicas[number % 2], f"{number}")
+                for number in range(start, min(start + 200, numbers.stop))
+            )
+        )
+
+
+async def _connect(replica: Replica, name: str) -> None:
+    rooms = [f"user:{name}", "all", *(f"room:{name}:{room}" for room in range(OWN_ROOMS))]
+    connection = PresentConnection(f"~{name}", name, "/", replica.name, "websocket", 1000.0)
+    await replica.state.presence.register(connection, rooms)
+
+
+async def _churn(replicas: list[Replica]) -> None:
+    """Let connections come and go, about 400 a second."""
+    number = 0
+    while True:
+        await asyncio.gather(*(_connect(replicas[each % 2], f"guest{number + each}") for each in range(10)))
+        for each in range(10):
+            await replicas[each % 2].state.presence.unregister(f"~guest{number + each}")
+        number += 10
+        await asyncio.sleep(0.02)
+
+
+@contextmanager
+def _slowlog(server: RedisServer) -> Iterator[None]:
+    server.execute("CONFIG", "SET", "slowlog-log-slower-than", 0)
+    server.execute("CONFIG", "SET", "slowlog-max-len", 200_000)
+    server.execute("SLOWLOG", "RESET")
+    try:
+        yield
+    finally:
+        server.execute("CONFIG", "SET", "slowlog-log-slower-than", -1)
+
+
+def _script_times(server: RedisServer) -> list[int]:
+    """Return how many microseconds each script of a list took, as the gateway ran it."""
+    with server.client() as client:
+        entries = client.slowlog_get(1_000_000)
+    found = []
+    for entry in entries:
+        command = bytes(entry["command"]).split(b" ")
+        is_list = command[0] == b"EVALSHA" and len(command) > 4 and command[4] in _FIRST_ARGUMENTS
+        if is_list and entry["client_name"] == b"sio-gateway:c":
+            found.append(int(entry["duration"]))
+    return found
+
+
+def _rooms(server: RedisServer) -> int:
+    return int(server.execute("ZCARD", f"{PREFIX}:rooms:/"))
+
+
+def _median(values: list[int]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0
+
+
+def _lags(gateway: GatewayProcess) -> dict[float, float]:
+    """Return how often the loop of the gateway was at most so late (s)."""
+    pattern = r'event_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)'
+    return {float(bound): float(count) for bound, count in re.findall(pattern, read_metrics(gateway.url))}
+
+
+def _longest(before: dict[float, float], after: dict[float, float]) -> float:
+    """Return the bound of the longest lag between two readings."""
+    counts = {bound: count - before[bound] for bound, count in after.items()}
+    return min(bound for bound, count in counts.items() if count == max(counts.values()))
+
+
+if __name__ == "__main__":
+    main()
