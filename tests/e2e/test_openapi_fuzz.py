@@ -6,8 +6,10 @@ reads the body.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,12 +25,15 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
 
 EXAMPLES = 100
+ISSUER = {
+    "issuer": "https://login.example.com/", "secret": "the secret of this issuer, long enough", "users": "login:"
+}  # fmt: skip
 
 
 def description() -> dict[str, Any]:
-    """Return openapi.yaml with ``namespace`` limited to those that this gateway serves, and names in paths to a part.
+    """Return openapi.yaml with namespaces and issuers limited to those of this gateway, and names in paths to a part.
 
-    Only the operator of a gateway knows its namespaces.
+    Only the operator of a gateway knows its namespaces and issuers.
     """
     document: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
     for name in (
@@ -37,6 +42,7 @@ def description() -> dict[str, Any]:
         namespace = document["components"]["schemas"][name]["properties"]["namespace"]
         del namespace["pattern"]
         namespace["enum"] = ["/"]
+    document["components"]["schemas"]["Revoke"]["properties"]["issuer"] = {"enum": [ISSUER["issuer"]]}
     parameters = document["components"]["parameters"]
     del parameters["Namespace"]["schema"]["pattern"]
     parameters["Namespace"]["schema"]["enum"] = ["/"]
@@ -44,6 +50,15 @@ def description() -> dict[str, Any]:
         # No pattern matches the names in Unicode form NFC alone: those without a combining character are.
         parameters[name]["schema"]["pattern"] = r"^(?!\.{1,2}$)[ -~\u00a0-\u02ff]+$"
     return document
+
+
+@pytest.fixture(scope="module")
+def gateway_process() -> Iterator[GatewayProcess]:
+    """A gateway with an issuer beside its own keys; it must end well and must have logged no error."""
+    process = GatewayProcess(namespaces="/,/events,/notifications", issuers=json.dumps([ISSUER]))
+    yield process
+    assert process.stop() == 0
+    assert process.failures() == []
 
 
 class RequestSigner(AuthBase):
