@@ -36,11 +36,11 @@ import sys
 from gateway.services.publish import MessagePublisher
 publish = MessagePublisher.publish
 
-async def fail(self, message, claim=None):
+async def fail(self, message, *more, **options):
     if "user:bug" in message.rooms:
         hidden = message.arguments
         raise RuntimeError("a bug")
-    return await publish(self, message, claim)
+    return await publish(self, message, *more, **options)
 
 MessagePublisher.publish = fail
 from gateway.cli import main
