@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.domain.ingest_keys import IngestKey, Scope
+from ingest_api import openapi
 from tests.unit.ingest_api.harness import SECRET, run_rest_api
 
 EVENT = {"event": "e"}
@@ -71,6 +74,15 @@ def key(*scopes: str) -> IngestKey:
         ("history", HISTORY),
         ("join", {"POST /join", "POST /leave"}),
         ("admin", ADMIN),
+        ("emit:user:4*", {"POST /emit/user/42", "POST /emit/users", "POST /batch"}),
+        ("emit:user:5*", set()),
+        ("emit:room:org:*", {"POST /emit/room"}),
+        ("emit:room:tenant:*", set()),
+        ("history:org:*", {"GET /history/room/org%3A7"}),
+        ("history:user:4*", {"GET /history/user/42"}),
+        ("history:tenant:*", set()),
+        ("join:a*", {"POST /join", "POST /leave"}),
+        ("join:b*", set()),
     ],
 )
 async def test_scope_allows_its_calls_alone(scope: str, allowed: set[str]) -> None:
@@ -87,6 +99,20 @@ async def test_scope_allows_its_calls_alone(scope: str, allowed: set[str]) -> No
                 assert response.status == 200
             else:
                 assert response.problem == (403, "missing_scope")
+
+
+def test_table_has_every_signed_call() -> None:
+    paths = yaml.safe_load(openapi.text())["paths"]
+    described = {(method.upper(), path) for path, calls in paths.items() for method in calls}
+    templates = {path: re.compile(re.sub(r"\\{[^}]+\\}", "[^/]+", re.escape(path))) for path in paths}
+    tested = {
+        (method, path)
+        for method, target, _ in CALLS
+        for path, template in templates.items()
+        if template.fullmatch(target.partition("?")[0])
+    }
+
+    assert tested >= described - {("GET", "/openapi.yaml")}
 
 
 async def test_key_without_scopes_allows_no_call() -> None:
