@@ -146,19 +146,6 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
             "examples": ["WzE3OTUyNjI0MDEuMCwicC00Mi0xNzk1MjYyNDAwMDAwIl0"],
         },
     },
-    "Room": {
-        "name": "id",
-        "in": "path",
-        "required": True,
-        "description": "The name of the room. Percent-encoded UTF-8 in form NFC; a `/` is `%2F`.",
-        "schema": {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": MAX_ROOM_CHARACTERS,
-            "pattern": NAME_PATTERN,
-            "examples": ["org:7"],
-        },
-    },
     "Sid": {
         "name": "id",
         "in": "path",
