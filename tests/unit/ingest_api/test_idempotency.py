@@ -171,10 +171,10 @@ class BlockingPublisher:
         self.entered = asyncio.Event()
         self.release = asyncio.Event()
 
-    async def publish(self, *arguments: Any) -> Any:
+    async def publish(self, *arguments: Any, **options: Any) -> Any:
         self.entered.set()
         await self.release.wait()
-        return await self._publisher.publish(*arguments)
+        return await self._publisher.publish(*arguments, **options)
 
 
 async def test_concurrent_request_with_the_same_idempotency_key_is_a_conflict_with_retry_after() -> None:
