@@ -50,9 +50,9 @@ def _ignore(*_: object) -> None:
     """Do nothing, like the SIG_IGN that it replaces."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node() -> Iterator[NodeClients]:
-    """Stock clients, all in one Node process."""
+    """Stock clients, those of one file in one Node process."""
     clients = NodeClients()
     yield clients
     clients.stop()

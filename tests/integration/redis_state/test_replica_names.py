@@ -24,7 +24,9 @@ async def test_reaped_replica_notices_it_even_after_a_lost_answer(server: RedisS
         assert await connections_at(a.state.broker, at("room")) == 0
         # sent a heartbeat whose answer was lost
         membership = b.state.membership
-        await a.state.commands.call("heartbeat", "b", membership.codec.newest, membership.process, 0, 0)
+        await a.state.commands.call(
+            "heartbeat", "b", membership.codec.newest, membership.process, 0, 0, "1.0 1.0"
+        )
 
         await membership.heartbeat()
         await membership.maintain(0)

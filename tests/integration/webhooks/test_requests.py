@@ -234,7 +234,12 @@ async def test_unknown_webhook_is_unavailable(make_client: MakeClient) -> None:
         (200, b"{}", "ok", None),
         (404, b"", "rejected", None),
         (500, b"", "backend_error", None),
-        (200, b'{"s3cret":1}', "backend_error", "it has a member other than ack, disconnect, emit, join, leave, set"),
+        (
+            200,
+            b'{"s3cret":1}',
+            "backend_error",
+            "it has a member other than ack, binary, disconnect, emit, join, leave, set",
+        ),
         (200, b"s3cret", "backend_error", "it is not JSON: line 1, column 1"),
         (200, b"s" * 70_000, "backend_error", "BodyTooLarge"),
     ],
