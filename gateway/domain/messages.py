@@ -252,6 +252,15 @@ class PublishResult(NamedTuple):
     replicas: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
 
+    @property
+    def knows_replicas(self) -> bool:
+        """Whether ``replicas`` has all that are to reply.
+
+        An append that is repeated because its answer was lost gets the result that was stored with the entry, which
+        names none.
+        """
+        return bool(self.replicas) or not self.connections
+
 
 def keyed_id(scope: str, idempotency_key: str, fingerprint: str) -> str:
     """Return a new id whose end is the same for each request with this idempotency key and body.

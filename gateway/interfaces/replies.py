@@ -14,7 +14,8 @@ class Replies(Protocol):
     Contract:
 
     - A replica replies to an entry that it got through ``Broker.listen``. ``PublishResult.replicas`` has the replicas
-      to expect replies of. One that was killed or is suspended does not reply: the caller needs a timeout.
+      to expect replies of (``knows_replicas``); each gets the entry, although its last connection there may just have
+      left. One that was killed or is suspended does not reply: the caller needs a timeout.
     - Replies of one replica to one entry arrive in the order in which they were sent; one may arrive twice, and one may
       be lost with the connection to a shared state.
     - Replies to an entry for which nothing waits are dropped.

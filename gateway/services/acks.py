@@ -89,8 +89,6 @@ class AckWaits:
         self._replies = replies
         self._max_bytes = max_bytes
         self._waiting: set[AckWait] = set()
-        self._by_message: dict[str, AckWait] = {}
-        """Those that get the reports; a repeat of a request has the id of the first one, and gets none."""
         self._is_closing = False
         metrics.callback_gauge(
             "ack_waits",
@@ -122,9 +120,7 @@ class AckWaits:
             raise TooManyAckWaits("too many requests wait for acknowledgements on this replica")
         wait = AckWait(self, message_id, terms, max_bytes=self._max_bytes)
         self._waiting.add(wait)
-        if message_id not in self._by_message:
-            self._by_message[message_id] = wait
-            self._replies.expect(message_id, wait.on_reply)
+        self._replies.expect(message_id, wait.on_reply)
         if self._is_closing:
             wait.end()
         return wait
@@ -132,9 +128,7 @@ class AckWaits:
     def close(self, wait: AckWait) -> None:
         """Expect no more reports on the message of a wait. Idempotent."""
         self._waiting.discard(wait)
-        if self._by_message.get(wait.message_id) is wait:
-            del self._by_message[wait.message_id]
-            self._replies.forget(wait.message_id)
+        self._replies.forget(wait.message_id)
 
     def record(self, result: AckResult) -> None:
         """Count the result of a wait."""
@@ -161,7 +155,7 @@ class AckWait:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._replicas: tuple[str, ...] | None = None
-        """The replicas that are expected to report; None until the broker has the message."""
+        """The replicas that are expected to report; None while they are not known."""
         self._reports: dict[str, AckReport] = {}
         """The last report of each replica, without its acknowledgements."""
         self._acks: list[ClientAck] = []
@@ -199,11 +193,12 @@ class AckWait:
         """Return what was collected once the wait is over. ``result`` is that of the message.
 
         It ends when as many acknowledgements as wanted were received, when each connection that was asked has
-        acknowledged or is gone, at the timeout, or by ``end``. A repeated request gets nothing.
+        acknowledged or is gone, at the timeout, or by ``end``. A repeated request gets nothing. Where ``result`` does
+        not name the replicas, one of them may not have reported yet: all others are waited for until the timeout.
         """
         if result.replayed:
             return AckResult(is_complete=False)
-        self._replicas = result.replicas
+        self._replicas = result.replicas if result.knows_replicas else None
         if not self._is_over():
             try:
                 async with asyncio.timeout(self._terms.seconds):
@@ -242,7 +237,7 @@ class AckWait:
         unheard = tuple(sorted(set(self._replicas or ()).difference(self._reports)))
         wanted = self._terms.want
         if wanted == ALL:
-            is_complete = 0 < asked == acked and not unheard
+            is_complete = 0 < asked == acked and self._replicas is not None and not unheard
         else:
             is_complete = acked >= wanted
         return AckResult(

@@ -66,17 +66,15 @@ class CountedDisconnects:
         self._replies.expect(command.id, on_reply)
         try:
             result = await self._publisher.disconnect(command)
-            # A result that was stored with the entry does not name the replicas.
-            is_known = bool(result.replicas) or not result.connections
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPLY_SECONDS):
-                    while not (is_known and counts.keys() >= set(result.replicas)):
+                    while not (result.knows_replicas and counts.keys() >= set(result.replicas)):
                         replied.clear()
                         await replied.wait()
         finally:
             self._replies.forget(command.id)
         return DisconnectCount(
-            sum(counts.values()), is_exact=is_known and counts.keys() >= set(result.replicas)
+            sum(counts.values()), is_exact=result.knows_replicas and counts.keys() >= set(result.replicas)
         )
 
 

@@ -173,13 +173,14 @@ class Disconnector:
     async def _record(self, closed: Sequence[_Closed]) -> None:
         if not closed:
             return
-        # Rooms that other connections joined meanwhile stay subscribed.
-        unneeded = {address for each in closed for address in each.unneeded if not self._hub.has(address)}
-        await self._broker.unsubscribe(unneeded)
         try:
             # The state makes up for it later if it fails.
             await self._disconnects.record([self._closed_connection(each) for each in closed])
         finally:
+            # Until now entries name this replica as one to reply to them. Rooms that other connections joined
+            # meanwhile stay subscribed.
+            unneeded = {address for each in closed for address in each.unneeded}
+            await self._broker.unsubscribe([each for each in unneeded if not self._hub.has(each)])
             for connection, _, _ in closed:
                 self._of_user[connection.user] -= 1
                 if not self._of_user[connection.user]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -101,7 +101,7 @@ class RoomChangePublisher:
             self._published.count((JOIN if change.is_join else LEAVE,))
             deadline = asyncio.get_running_loop().time() + REPLY_SECONDS
             await self._change_recoverable(change, published, deadline)
-            if missing := await replies.wait(published.replicas, deadline):
+            if missing := await replies.wait(published, deadline):
                 log.warning("rooms.replies_missing", id=change.id, replicas=missing)
                 self._unanswered.count((), len(missing))
         finally:
@@ -135,15 +135,15 @@ class _Replies:
             self.rejected += int(json.loads(reply.content)["rejected"])
             self._arrived.set()
 
-    async def wait(self, replicas: Collection[str], deadline: float) -> list[str]:
-        """Wait for a reply of each of the replicas, until the deadline of the loop; return those without one."""
+    async def wait(self, published: PublishResult, deadline: float) -> list[str]:
+        """Wait for a reply of each replica, until the deadline of the loop; return those without one, if known."""
         try:
             async with asyncio.timeout_at(deadline):
-                while not self._replicas.issuperset(replicas):
+                while not (published.knows_replicas and self._replicas.issuperset(published.replicas)):
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
-            return sorted(set(replicas) - self._replicas)
+            return sorted(set(published.replicas) - self._replicas)
         return []
 
 

@@ -108,6 +108,32 @@ async def test_result_names_no_replica_once_its_connection_has_left(state: State
     assert (await state.broker.append(message("room")._replace(reply_to=REPLICA))).replicas == ()
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        message("room")._replace(reply_to=REPLICA),
+        disconnect_command("ann", at=1_700_000_000.0)._replace(reply_to=REPLICA),
+        RoomChange(new_id(), "/", ("room",), ("other",), is_join=False, reply_to=REPLICA),
+    ],
+    ids=["message", "disconnect command", "room change"],
+)
+async def test_replica_that_the_result_names_gets_the_entry_although_it_has_just_unsubscribed(
+    state: StateUnderTest, entry: LogEntry
+) -> None:
+    addresses = [at("room"), at("user:ann"), at("still here")]
+    await state.broker.subscribe(addresses)
+    await state.presence.register(connection("s1", "ann"), ["room", "user:ann"])
+    unwanted, wanted = message("room"), message("still here")
+
+    async with listening(state.broker) as listener:
+        await state.broker.unsubscribe(addresses[:2])
+        assert (await state.broker.append(entry)).replicas == (REPLICA,)
+        await state.broker.append(unwanted)
+        await state.broker.append(wanted)
+
+        assert await listener.entries() == [entry, wanted]
+
+
 async def test_message_that_wants_replies_is_delivered_once_and_not_kept(state: StateUnderTest) -> None:
     start = await state.broker.subscribe([at("room")])
     wanting, kept = message("room")._replace(reply_to=REPLICA), message("room")

@@ -1,6 +1,8 @@
-"""A push without an answer, on a Redis that then loses it: its repeat is delivered once."""
+"""Answers of Redis that are lost: a push is delivered once, and whatever waits for replicas gets what they reply."""
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
@@ -41,3 +43,26 @@ def test_repeat_of_a_push_that_redis_lost_reaches_each_client_once(
         assert len(client.events("order")) == 1
         for each in (gateway, cut_off):
             each.stop()
+
+
+def test_acknowledgements_are_collected_although_the_first_answer_of_redis_was_lost(
+    own_redis: RedisServer, node: NodeClients, user: str
+) -> None:
+    with TcpProxy(own_redis.port) as proxy, ThreadPoolExecutor() as pool:
+        asking = GatewayProcess(redis_url=proxy.redis_url, redis_prefix="acks", replica_id="asking")
+        gateway = GatewayProcess(redis_url=own_redis.url, redis_prefix="acks", replica_id="near")
+        client = node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
+        asking.push_user(user, "before")  # so that Redis knows the script
+        proxy.pause_answers()
+        ack = {"want": "first", "timeout_seconds": 20}
+        answer = pool.submit(asking.backend.push_user, user, "ask", 1, ack=ack)
+        client.event("ask")
+        proxy.cut_connections()
+        proxy.resume_answers()
+        wait_until(lambda: own_redis.numsub(b"acks:replica:asking") == 1, "it has subscribed again")
+        client.answer_kept("here")
+        body = answer.result().body
+        for each in (gateway, asking):
+            each.stop()
+
+    assert (body["complete"], body["asked"], body["acked"], len(client.events("ask"))) == (True, 1, 1, 1)

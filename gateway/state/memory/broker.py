@@ -328,14 +328,16 @@ class MemoryBroker:
             self._order = positions.next_position(self._order, int(self._clock.now() * 1000))
             self._newest = positions.position_at(self._order)
             self._history.add(entry, self._newest, self._order, addresses, size)
-        if not self._subscribed.isdisjoint(addresses) or (
-            self._awaited and not self._awaited.keys().isdisjoint(addresses)
+        connections = self._presence.connections_at(addresses)
+        wants_replicas = connections > 0 and wants_replies(entry)
+        if (
+            not self._subscribed.isdisjoint(addresses)
+            or wants_replicas
+            or (self._awaited and not self._awaited.keys().isdisjoint(addresses))
         ):
             self._delivery_queue.put(entry, self._newest, size)
             if isinstance(entry, RoomChange):
                 self._awaited.update(_joined(entry))
-        connections = self._presence.connections_at(addresses)
-        wants_replicas = connections > 0 and wants_replies(entry)
         return PublishResult(
             entry.id,
             self._newest,

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.domain import positions
 from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerTimeout, BrokerUnavailable
-from gateway.domain.messages import Message, Reply, is_volatile
+from gateway.domain.messages import Message, Reply, is_volatile, wants_replies
 from gateway.domain.positions import Position
 from gateway.interfaces import Deliver, Flush, no_flush
 from gateway.state.redis.codec import Codec
@@ -164,7 +164,9 @@ class LogReader:
             self._notify(sent)
             return
         self.messages_received += 1
-        if channel not in self.channels and not isinstance(sent, LossMarker):
+        is_wanted = channel in self.channels or isinstance(sent, LossMarker)
+        # The last connection of a channel has just left: the result of the entry may name this replica all the same.
+        if not is_wanted and (isinstance(sent, Pointer) or not wants_replies(sent)):
             return
         if generation != self.cursor.generation and not await self._is_own(generation, deliver):
             self._metrics.decode_errors.count()

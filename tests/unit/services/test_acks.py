@@ -53,7 +53,8 @@ class Waits:
 
 
 def published(*replicas: str, replayed: bool = False) -> PublishResult:
-    return PublishResult("id", Position("1-0"), 1, True, replayed=replayed, replicas=replicas)
+    connections = len(replicas)
+    return PublishResult("id", Position("1-0"), connections, True, replayed=replayed, replicas=replicas)
 
 
 def test_report_is_decoded_as_it_was_encoded() -> None:
@@ -102,6 +103,16 @@ async def test_message_without_recipients_waits_for_nothing() -> None:
     assert await Waits().collect(ALL, replicas=()) == AckResult(is_complete=False)
 
 
+async def test_replicas_that_are_not_known_are_waited_for_until_the_timeout() -> None:
+    waits = Waits()
+    with waits.waits.open("id", AckTerms(ALL, 0.1)) as wait:
+        wait.on_reply(Reply("id", "a", encode_report(AckReport(1, 1, 0, 0, (ack("1"),)))))
+
+        result = await wait.wait(published("a")._replace(replicas=()))
+
+    assert result == AckResult(False, 1, 1, 0, 0, (), (ack("1"),))
+
+
 async def test_report_that_comes_twice_counts_once_and_a_lost_one_is_noticed() -> None:
     once = ("a", AckReport(5, 1, 0, 0, (ack("1"),)))
     older = ("a", AckReport(5, 0, 0, 0, ()))
@@ -134,7 +145,7 @@ async def test_acknowledgements_beyond_the_size_of_an_answer_are_counted_alone()
 async def test_repeat_gets_nothing_and_leaves_the_first_wait_alone() -> None:
     waits = Waits()
     with waits.waits.open("id", AckTerms(FIRST, LONG)) as first:
-        with waits.waits.open("id", AckTerms(FIRST, LONG)) as repeat:
+        with waits.waits.open("another id", AckTerms(FIRST, LONG)) as repeat:
             assert await repeat.wait(published(replayed=True)) == AckResult(is_complete=False)
         await waits.replies.send("origin", "id", encode_report(AckReport(1, 1, 0, 0, (ack("1"),))))
         result = await first.wait(published("origin"))
