@@ -164,10 +164,10 @@ class LogReader:
             self._notify(sent)
             return
         self.messages_received += 1
-        is_wanted = channel in self.channels or isinstance(sent, LossMarker)
-        # The last connection of a channel has just left: the result of the entry may name this replica all the same.
-        if not is_wanted and (isinstance(sent, Pointer) or not wants_replies(sent)):
-            return
+        if channel not in self.channels and not isinstance(sent, LossMarker):
+            # The last connection has just left: the result of an entry may name this replica all the same.
+            if isinstance(sent, Pointer) or not wants_replies(sent):
+                return
         if generation != self.cursor.generation and not await self._is_own(generation, deliver):
             self._metrics.decode_errors.count()
             return
