@@ -16,6 +16,9 @@ class TokenIndex:
     def __init__(self) -> None:
         self._holders: dict[str, dict[Connection, None]] = {}
 
+    def __len__(self) -> int:
+        return len(self._holders)
+
     def add(self, connection: Connection, token_id: str) -> None:
         """Add a connection under a token id."""
         self._holders.setdefault(token_id, {})[connection] = None

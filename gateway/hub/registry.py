@@ -84,7 +84,7 @@ class Hub:
         self._members: dict[Address, Members] = {}
         self._namespace_members = 0  # keys of _members without a room: everyone in a namespace
         self._by_user: Counter[str] = Counter()
-        self._tokens = TokenIndex()
+        self.tokens = TokenIndex()
         self._repeats = _Repeats()
         self._fan_out = FanOut(gather_bytes=gather_bytes)
         self.asks = Asks(max_bytes=max_ack_bytes, metrics=metrics)
@@ -166,18 +166,18 @@ class Hub:
         self._by_user[connection.user] -= 1
         if not self._by_user[connection.user]:
             del self._by_user[connection.user]
-        self._tokens.remove(connection, connection.identity.token_id)
+        self.tokens.remove(connection, connection.identity.token_id)
         addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
         return [address for address in addresses if self._leave(connection, address)]
 
     def add_token(self, connection: Connection, token_id: str) -> None:
         """Let disconnect commands for a token id end a connection that is registered; an empty id changes nothing."""
         if token_id and self._is_registered(connection):
-            self._tokens.add(connection, token_id)
+            self.tokens.add(connection, token_id)
 
     def remove_token(self, connection: Connection, token_id: str) -> None:
         """Let disconnect commands for a token id no longer end a connection. Idempotent."""
-        self._tokens.remove(connection, token_id)
+        self.tokens.remove(connection, token_id)
 
     def change_rooms(
         self, connection: Connection, rooms: Collection[str]
@@ -225,7 +225,7 @@ class Hub:
     ) -> None:
         if command.token_id:
             # Its addresses are everyone, because no room has the connections of one token.
-            recipients = self._tokens.recipients(command)
+            recipients = self.tokens.recipients(command)
         ended = disconnect(recipients, reason_of(command), position)
         if command.reply_to:
             self._on_disconnected(command, ended)

@@ -112,7 +112,8 @@ class Connector:
             try:
                 await self._reject_revoked(identity)
                 await self._memberships.change(connection, rooms | connection.joined_rooms, identity.rooms)
-                unused, connection.identity = connection.identity, identity
+                if not _is_closed(connection):
+                    unused, connection.identity = connection.identity, identity
             finally:
                 if unused.token_id != connection.identity.token_id:
                     self._hub.remove_token(connection, unused.token_id)
@@ -277,6 +278,10 @@ class Connector:
         revocation = await self._revocations.read(identity.user, identity.token_id)
         if revocation.covers(identity):
             raise TokenRejected("token_revoked", "the token was revoked")
+
+
+def _is_closed(connection: Connection) -> bool:
+    return connection.state is ConnectionState.CLOSED
 
 
 def _new_session(connection: Connection, owner: str, position: Position) -> RecoverySession:

@@ -431,4 +431,5 @@ class Services:
     async def is_empty(self) -> bool:
         """Wait for the disconnector; return whether hub, subscriptions and presence are empty."""
         await asyncio.wait_for(self.disconnector.flush(), TIMEOUT_SECONDS)
-        return not self.hub.connections and not self.broker.subscribed and not len(self.state.presence)
+        is_hub_empty = not self.hub.connections and not len(self.hub.tokens)
+        return is_hub_empty and not self.broker.subscribed and not len(self.state.presence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -247,6 +248,27 @@ async def test_connection_closed_while_its_new_rooms_are_subscribed_leaves_nothi
 
     services.disconnector.disconnect(connection)
     services.broker.gate.set()
+    await refreshing
+
+    assert await services.is_empty()
+
+
+@pytest.mark.parametrize("gate", ["revocations", "broker"])
+async def test_connection_closed_during_a_refresh_is_held_under_no_token(
+    services: Services, gate: str
+) -> None:
+    former, newer = (
+        replace(services.identity("alice", room), token_id=f" {room}") for room in ("old", "new")
+    )
+    connection, _ = await services.connect_live(former)
+    waiting = getattr(services, gate)
+    waiting.gate.clear()
+    waiting.entered.clear()
+    refreshing = asyncio.create_task(services.connector.refresh(connection, newer))
+    await asyncio.wait_for(waiting.entered.wait(), TIMEOUT_SECONDS)
+
+    services.disconnector.disconnect(connection)
+    waiting.gate.set()
     await refreshing
 
     assert await services.is_empty()
