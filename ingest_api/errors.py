@@ -135,7 +135,7 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, NonceReplayed):
         return _unauthorized(error.code, "the nonce was used before; sign every request with a new one")
     if isinstance(error, IdempotencyConflict):
-        return Problem(error.code, "this Idempotency-Key was used with another body within the last hour")
+        return Problem(error.code, "this Idempotency-Key was used with another body lately")
     if isinstance(error, QueueFull):
         headers = {"Retry-After": str(error.retry_after_seconds)}
         return Problem(

@@ -13,7 +13,8 @@ import orjson
 from ingest_api.errors import Problem
 
 MAX_PAGE: Final = 100
-_MAX_CURSOR_CHARACTERS: Final = 2_000
+_MAX_CURSOR_CHARACTERS: Final = 5_000
+"""A prefix and a name of 300 characters and a namespace of 200, of four bytes each, are 4 300 characters of base64."""
 
 
 class Page(NamedTuple):
@@ -37,6 +38,8 @@ def read_query(target: str, allowed: Collection[str]) -> Mapping[str, str]:
         raise invalid_query("the query is not name=value, percent-encoded UTF-8") from None
     values = dict(given)
     if len(values) < len(given) or not values.keys() <= set(allowed):
+        if not allowed:
+            raise invalid_query("this call has no query")
         names = " and ".join(allowed) if len(allowed) < 3 else ", ".join(allowed)
         raise invalid_query(f"the query has {names} at most, each once")
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -11,6 +12,7 @@ from gateway.domain import positions
 from gateway.domain.event_catalogue import Glob, RoomRule
 from gateway.domain.listings import MemberRules
 from gateway.domain.messages import Address, DataChange
+from gateway.domain.names import MAX_ROOM_CHARACTERS
 from gateway.domain.presence import ClosedConnection, PresenceConsumer, PresenceRules
 from tests.unit.ingest_api.harness import RestApiServer
 
@@ -146,6 +148,22 @@ async def test_cursor_of_another_list_is_rejected(server: RestApiServer) -> None
         response = await server.send_signed("GET", f"{target}&cursor={cursor}")
         assert response.problem in {(400, "invalid_query"), (404, "unknown_webhook")}
     assert (await server.send_signed("GET", f"/rooms?prefix=org%3A&cursor={cursor}")).status == 200
+
+
+async def test_pages_of_the_longest_names_are_walked_to_the_end(server: RestApiServer) -> None:
+    prefix = "\U0001f600" * (MAX_ROOM_CHARACTERS - 1)
+    names = (f"{prefix}a", f"{prefix}b")
+    await server.register_connection("42", "~1", rooms=names)
+
+    found = await walk(server, f"/rooms?limit=1&prefix={quote(prefix)}", "rooms")
+
+    assert tuple(each["name"] for each in found) == names
+
+
+async def test_query_of_a_call_without_parameters_is_named_as_the_mistake(server: RestApiServer) -> None:
+    response = await server.send_signed("GET", "/stats?a=1")
+
+    assert response.json["detail"] == "this call has no query"
 
 
 @pytest.mark.parametrize(
