@@ -164,10 +164,8 @@ class LogReader:
             self._notify(sent)
             return
         self.messages_received += 1
-        if channel not in self.channels and not isinstance(sent, LossMarker):
-            # The last connection has just left: the result of an entry may name this replica all the same.
-            if isinstance(sent, Pointer) or not wants_replies(sent):
-                return
+        if channel not in self.channels and not _is_always_wanted(sent):
+            return
         if generation != self.cursor.generation and not await self._is_own(generation, deliver):
             self._metrics.decode_errors.count()
             return
@@ -381,3 +379,11 @@ class LogReader:
     def _report(self, code: str) -> None:
         log.warning("history.gap", code=code)
         self._on_gap(code)
+
+
+def _is_always_wanted(sent: Logged | Pointer) -> bool:
+    """Whether to deliver what comes on a channel that no connection here needs.
+
+    If the last one has just left, the result of an entry may still name this replica as one that replies.
+    """
+    return isinstance(sent, LossMarker) or (not isinstance(sent, Pointer) and wants_replies(sent))
