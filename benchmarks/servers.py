@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.machine import ROOT, cores, node_command, on_cores
+from tests.support.ports import free_port
 
 JWT_SECRET = "a secret of the benchmark, thirty-two bytes and more"  # noqa: S105  # of a server that lives for seconds
 KEY = ("benchmark", "an ingest secret of the benchmark and long enough too")
@@ -129,7 +130,7 @@ class Server:
 
 def gateway(**settings: Any) -> Server:
     """Start the gateway; ``settings`` are GATEWAY_ settings in lower case without prefix."""
-    port = _free_port()
+    port = free_port()
     chosen = _GATEWAY_SETTINGS | {name.upper(): str(value) for name, value in settings.items()}
     environment = {f"GATEWAY_{name}": value for name, value in (chosen | {"PORT": str(port)}).items()}
     return Server("gateway", [sys.executable, "-m", "gateway", "serve"], environment, checks=True, port=port)
@@ -137,7 +138,7 @@ def gateway(**settings: Any) -> Server:
 
 def node(*, webhook_url: str = "") -> Server:
     """Start Node's Socket.IO with the two REST calls and the handlers that are measured; it checks nothing."""
-    port = _free_port()
+    port = free_port()
     command = [*node_command(), str(ROOT / "benchmarks" / "socketio_peer.mjs"), str(port)]
     environment = {"NODE_ENV": "production", "WEBHOOK_URL": webhook_url}
     return Server("node", command, environment, checks=False, port=port)
@@ -145,20 +146,13 @@ def node(*, webhook_url: str = "") -> Server:
 
 def bare_sender() -> Server:
     """Start the bare sender: the most that one Python process can send over the loopback of this machine."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.bare_sender", str(port)]
     return Server("bare sender", command, {}, checks=False, port=port)
 
 
 def webhook_receiver() -> Server:
     """Start the webhook that both servers call, on a core of the load."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.webhook_receiver", str(port)]
     return Server("webhook receiver", command, {}, checks=False, port=port, core=cores()[1][-1])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -19,7 +19,7 @@ import pytest
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Journal
 from tests.support.paths import ROOT
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import environment, run
 

@@ -13,7 +13,8 @@ import pytest
 from gateway.domain.errors import ClientEventRejected
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import wait_until
 from tests.support.webhook_server import SECRET, WebhookServer

@@ -17,8 +17,9 @@ from tests.support.backend import Answer
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.health import liveness, readiness, readiness_status
+from tests.support.ports import free_port
 from tests.support.raw_clients import ENDED, RawPolling, RawSocket
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 

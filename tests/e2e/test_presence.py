@@ -13,8 +13,9 @@ import pytest
 
 from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import free_port
 from tests.support.raw_clients import RawPolling, RawSocket
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.waiter import wait_until
 
 

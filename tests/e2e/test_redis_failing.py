@@ -13,8 +13,9 @@ from typing import Any
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.support.health import readiness, readiness_status
+from tests.support.ports import free_port
 from tests.support.raw_clients import RawPolling, RawSocket, http_session
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 from tests.unit.metrics.scraping import Scrape

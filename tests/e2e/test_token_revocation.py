@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.clients import Clients, NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["polling", "websocket"])
 NUMBERS = itertools.count(1)

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
+from tests.support.ports import free_port
 from tests.unit.metrics.scraping import Scrape, scrape_until
 
 OLD, NEW = (base64.b64encode(letter * 32).decode() for letter in (b"o", b"n"))
@@ -59,7 +60,7 @@ class Backend:
 
             def log_message(self, *_arguments: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

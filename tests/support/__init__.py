@@ -9,6 +9,7 @@ node_script      a Node process that takes commands and reports events as JSON l
 python_clients   python-socketio's clients, with the same interface
 raw_clients      Engine.IO and Socket.IO frame by frame
 upgrade_load     stock clients that upgrade while messages arrive (upgrade_load.mjs)
+ports            a port for each server, which no other server of a test run gets
 redis_server     a Redis on a free port that a test kills, freezes and restarts; Sentinels
 redis_clock      the clock that a Redis state reads, moved by a test
 tcp_proxy        a TCP proxy whose connections a test breaks, pauses and restores

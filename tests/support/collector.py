@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.journal import Entry, Journal
+from tests.support.ports import free_port
 
 TRACES = "/v1/traces"
 
@@ -30,7 +31,7 @@ class Collector:
         self.answers = threading.Event()
         """Cleared: requests are received and not answered."""
         self.answers.set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), self._handler())
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -16,7 +16,7 @@ from typing import Any
 from tests.support.backend import Backend
 from tests.support.clients import StockClient
 from tests.support.journal import Journal
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.tokens import token
 from tests.support.waiter import TIMEOUT_SECONDS
 

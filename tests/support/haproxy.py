@@ -12,7 +12,7 @@ from tests.support.backend import Backend
 from tests.support.gateway_process import GatewayProcess
 from tests.support.nginx import wait_for_ports
 from tests.support.paths import ROOT
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS
 
 CONFIGURATION = ROOT / "examples" / "proxies" / "haproxy.cfg"

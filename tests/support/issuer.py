@@ -6,6 +6,8 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.support.ports import free_port
+
 
 class Issuer:
     """Serves ``key_set``; answers 503 while it is None. Each answer waits until ``answers`` is set."""
@@ -34,7 +36,7 @@ class Issuer:
 
             def log_message(self, *_arguments: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), Answer)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support.backend import Backend
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS
 
 CONFIGURATION = ROOT / "examples" / "compose" / "nginx"

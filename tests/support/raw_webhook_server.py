@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.support.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -97,7 +99,7 @@ async def serving(reply: Reply, *, tls: ssl.SSLContext | None = None) -> AsyncIt
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(on_connected, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.start_server(on_connected, "127.0.0.1", free_port(), ssl=tls)
     webhook_server.port = server.sockets[0].getsockname()[1]
     try:
         yield webhook_server

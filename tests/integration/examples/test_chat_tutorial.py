@@ -21,7 +21,7 @@ import pytest
 from tests.integration.examples.languages import node
 from tests.support.clients import NodeClients
 from tests.support.paths import ROOT
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 PAGE = (ROOT / "docs" / "tutorials" / "chat.md").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from tests.integration.examples.languages import BACKENDS, node
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Entry, Journal
 from tests.support.paths import ROOT
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import wait_until
 
 NESTJS = ROOT / "examples" / "nestjs"

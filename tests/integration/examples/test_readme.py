@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS
 
 

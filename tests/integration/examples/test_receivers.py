@@ -28,7 +28,7 @@ from tests.integration.examples.receivers import (
     start,
     stop,
 )
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import await_until, wait_until
 
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret of 32 bytes......").decode()

@@ -28,7 +28,7 @@ from tests.integration.examples.receivers import (
 )
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import await_until, wait_until
 
 LANGUAGES = {

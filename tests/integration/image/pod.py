@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS
 from tools.chart.rendering import Document, Values, render
 

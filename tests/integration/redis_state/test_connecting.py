@@ -17,7 +17,8 @@ from tests.integration.redis_state.replicas import replicas
 from tests.integration.redis_state.test_deployments import speaking_tls
 from tests.support.certificate import make_certificate
 from tests.support.gateway_process import GatewayProcess
-from tests.support.redis_server import RedisServer, Sentinels, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, Sentinels
 from tests.support.waiter import TIMEOUT_SECONDS
 
 PASSWORD, WRONG = "hunter2-right", "hunter2-wrong"
@@ -166,7 +167,7 @@ async def test_node_of_a_cluster() -> None:
 
 
 async def test_server_that_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("127.0.0.1", free_port())) as silent:
         port = silent.getsockname()[1]
         problem = await problem_of(f"redis://127.0.0.1:{port}", timeout_seconds=0.3)
 

@@ -25,7 +25,8 @@ from tests.integration.redis_state.replicas import (
 )
 from tests.support.certificate import make_certificate
 from tests.support.paths import ROOT
-from tests.support.redis_server import RedisServer, Sentinels, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, Sentinels
 from tests.support.waiter import await_until
 from tests.unit.cli.command_line import run
 
@@ -140,7 +141,7 @@ async def behind_tls(port: int, certificate: Path) -> AsyncIterator[int]:
         tasks.add(asyncio.create_task(pass_on(reader, inner_writer)))
         tasks.add(asyncio.create_task(pass_on(inner_reader, writer)))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(accept, "127.0.0.1", free_port(), ssl=context)
     yield server.sockets[0].getsockname()[1]
     server.close()
     for task in tasks:

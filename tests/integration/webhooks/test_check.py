@@ -15,8 +15,8 @@ from gateway.timers import SystemClock
 from gateway.webhooks.check import CheckResult, check_webhook
 from tests.integration.webhooks.conftest import webhook
 from tests.support.certificate import make_certificate, server_context
+from tests.support.ports import free_port
 from tests.support.raw_webhook_server import Request, answer, response, serving
-from tests.support.redis_server import free_port
 
 
 async def check(port: int, *, own_ports: tuple[int, ...] = (), **fields: Any) -> CheckResult:
@@ -110,7 +110,7 @@ async def test_certificate_and_port_without_tls_are_named(tmp_path: Path) -> Non
         trusted = await check(
             server.port, url=f"https://127.0.0.1:{server.port}/", tls=WebhookTls(ca_file=str(certificate))
         )
-    with socket.create_server(("127.0.0.1", 0)) as plain:
+    with socket.create_server(("127.0.0.1", free_port())) as plain:
         plain.listen()
         loop = asyncio.get_running_loop()
         plain.setblocking(False)

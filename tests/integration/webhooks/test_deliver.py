@@ -17,8 +17,8 @@ from gateway.webhooks.circuit import MAX_FAILURES
 from gateway.webhooks.signing import signature_headers
 from tests.integration.webhooks.conftest import NEW_SECRET, OLD_SECRET, MakeClient, call, failure, webhook
 from tests.support.metrics import counted
+from tests.support.ports import free_port
 from tests.support.raw_webhook_server import Request, WebhookServer, answer, response, serving
-from tests.support.redis_server import free_port
 from tests.support.waiter import TIMEOUT_SECONDS, await_until
 
 ACCEPTED = Delivery(DeliveryOutcome.ACCEPTED, 204)

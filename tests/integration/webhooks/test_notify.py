@@ -29,8 +29,9 @@ from tests.integration.webhooks.deliverers import (
     users,
 )
 from tests.support.metrics import counted
+from tests.support.ports import free_port
 from tests.support.raw_webhook_server import Reply, Request, WebhookServer, response, serving
-from tests.support.redis_server import free_port, shared_server
+from tests.support.redis_server import shared_server
 from tests.support.waiter import TIMEOUT_SECONDS, await_until
 
 MakeDeliverer = Callable[..., Deliverer]

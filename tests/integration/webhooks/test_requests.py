@@ -17,8 +17,8 @@ from gateway.webhooks.answers import MAX_ANSWER_BYTES
 from gateway.webhooks.signing import signature_headers
 from tests.integration.webhooks.conftest import NEW_SECRET, OLD_SECRET, MakeClient, call, failure, webhook
 from tests.support.metrics import counted
+from tests.support.ports import free_port
 from tests.support.raw_webhook_server import Request, answer, response, serving
-from tests.support.redis_server import free_port
 
 
 async def test_request_has_the_headers_and_the_signed_body_of_the_contract(make_client: MakeClient) -> None:

@@ -7,6 +7,7 @@ import socket
 from typing import Final
 
 from benchmarks.load.clients import Loop
+from tests.support.ports import free_port
 
 LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 BODY: Final = b'{"ack":{"ok":true}}'
@@ -21,7 +22,7 @@ class Receiver:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server(("127.0.0.1", free_port()), backlog=1024)
         self._listener.setblocking(False)
         self._connections: set[_Connection] = set()
         self.is_hanging = False

@@ -1,7 +1,7 @@
-"""A backend that verifies each webhook request and records its events; ``python -m tests.load.notify.receiver``.
+"""A backend in a process of its own that verifies each webhook request and records its events.
 
-It is a process of its own: it reads commands and writes results, as JSON lines. It accepts requests, or fails as it was
-commanded to (``Failure``).
+``python -m tests.load.notify.receiver PORT SECRET DELAY_SECONDS`` reads commands and writes results, as JSON lines. It
+accepts requests, or fails as it was commanded to (``Failure``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hmac
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -24,9 +25,11 @@ import orjson
 import uvloop
 
 from tests.support.paths import ROOT
-from tests.support.webhook_server import SECRET
+from tests.support.ports import free_port
 
-KEY: Final = base64.b64decode(SECRET.removeprefix("whsec_"))
+KEY: Final = secrets.token_bytes(32)
+SECRET: Final = f"whsec_{base64.b64encode(KEY).decode()}"
+"""Of the gateways of this process; those of other tests are answered with 401."""
 TOLERANCE_SECONDS: Final = 300
 _HEADER: Final = re.compile(rb"^([a-z-]+): *(.*?)\r$", re.IGNORECASE | re.MULTILINE)
 _REASONS: Final = {200: b"OK", 401: b"Unauthorized"}
@@ -66,15 +69,16 @@ class ReceiverProcess:
     """The backend as its parent uses it; a context manager. ``url`` is the address of the webhook."""
 
     def __init__(self, *, delay_seconds: float = 0.0) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/gateway"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.load.notify.receiver", str(delay_seconds)],
+            [sys.executable, "-m", "tests.load.notify.receiver", str(self.port), SECRET, str(delay_seconds)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.port = int(self._execute({"do": "port"}))
-        self.url = f"http://127.0.0.1:{self.port}/gateway"
+        self._execute({"do": "listen"})
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +137,9 @@ class ReceiverProcess:
 class Receiver:
     """The backend in its own process."""
 
-    def __init__(self, delay_seconds: float) -> None:
+    def __init__(self, port: int, key: bytes, delay_seconds: float) -> None:
+        self._port = port
+        self._key = key
         self.delay_seconds = delay_seconds
         self.how: int | str = 200
         self.headers: dict[str, str] = {}
@@ -144,20 +150,18 @@ class Receiver:
         self._wrong: list[str] = []
         self._rejects_poison = True
         self._server: asyncio.Server | None = None
-        self._port = 0
 
     async def listen(self) -> None:
-        """Accept connections, on the same port as before."""
+        """Accept connections."""
         self._server = await asyncio.get_running_loop().create_server(
             lambda: _Connection(self), "127.0.0.1", self._port, backlog=1024, reuse_address=True
         )
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def execute(self, command: dict[str, Any]) -> Any:
         """Execute a command of the parent process and return its result."""
         match command["do"]:
-            case "port":
-                return self._port
+            case "listen":
+                await self.listen()
             case "fail":
                 await self._fail(command["how"], command["headers"])
             case "accept":
@@ -187,7 +191,7 @@ class Receiver:
     def answer(self, headers: dict[bytes, bytes], body: bytes) -> int:
         """Record a request and return the status of its answer; 0 for none."""
         now = time.time()
-        if (problem := _problem(headers, body, now)) is not None:
+        if (problem := _problem(self._key, headers, body, now)) is not None:
             self._wrong.append(problem)
             return 401
         event, event_id = orjson.loads(body), headers[b"webhook-id"].decode()
@@ -258,14 +262,14 @@ class _Connection(asyncio.Protocol):
             write()
 
 
-def _problem(headers: dict[bytes, bytes], body: bytes, now: float) -> str | None:
+def _problem(key: bytes, headers: dict[bytes, bytes], body: bytes, now: float) -> str | None:
     """Verify a request as Standard Webhooks 1.0 says, before its JSON is parsed."""
     try:
         event_id, at = headers[b"webhook-id"], headers[b"webhook-timestamp"]
         signatures = headers[b"webhook-signature"].split()
     except KeyError as missing:
         return f"a request without {missing}"
-    digest = hmac.digest(KEY, event_id + b"." + at + b"." + body, hashlib.sha256)
+    digest = hmac.digest(key, event_id + b"." + at + b"." + body, hashlib.sha256)
     if b"v1," + base64.b64encode(digest) not in signatures:
         return f"a wrong signature: {headers}"
     if abs(int(at) - now) > TOLERANCE_SECONDS:
@@ -294,9 +298,9 @@ def _received(event: dict[str, Any], now: float, size: int) -> Received:
 
 
 async def main() -> None:
-    """Accept connections and execute commands until stdin ends."""
-    receiver = Receiver(float(sys.argv[1]))
-    await receiver.listen()
+    """Execute commands until stdin ends."""
+    port, secret, delay_seconds = sys.argv[1:]
+    receiver = Receiver(int(port), base64.b64decode(secret.removeprefix("whsec_")), float(delay_seconds))
     loop = asyncio.get_running_loop()
     commands = asyncio.StreamReader(limit=2**20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)

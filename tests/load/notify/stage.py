@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.load.notify.receiver import Received, ReceiverProcess
+from tests.load.notify.receiver import SECRET, Received, ReceiverProcess
 from tests.load.notify.senders import Senders, Sent
 from tests.load.soak.chaos import FaultInjector
 from tests.load.soak.runner import LEASE_SECONDS, NAMES, replicas_at, version_of
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer, Sentinels
 from tests.support.waiter import wait_until
-from tests.support.webhook_server import SECRET
 
 USERS: Final = 500
 DELAY_SECONDS: Final = 0.005

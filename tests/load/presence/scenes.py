@@ -91,8 +91,10 @@ class Scene:
         except AssertionError:
             found = self.known().is_online
             wrong = {user: found.get(user) for user in truth if found.get(user) != truth[user]}
+            more = sorted(found.keys() - truth)
             raise AssertionError(
-                f"not within {seconds:.0f} s: {len(wrong)} of {len(truth)} are wrong: {wrong}"
+                f"not within {seconds:.0f} s: {len(wrong)} of {len(truth)} are wrong: {wrong}; "
+                f"others are known: {more}; wrong requests: {self.receiver.wrong()}"
             ) from None
         return time.monotonic() - began_at
 

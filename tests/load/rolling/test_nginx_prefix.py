@@ -16,7 +16,7 @@ from tests.support.backend import Answer, Backend
 from tests.support.gateway_process import KEY_ID, KEY_SECRET, GatewayProcess
 from tests.support.nginx import start
 from tests.support.paths import ROOT
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.waiter import TIMEOUT_SECONDS
 
 pytestmark = [pytest.mark.proxies, pytest.mark.timeout(200)]

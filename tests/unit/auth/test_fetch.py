@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.auth import fetch_text
 from tests.support.certificate import make_certificate, server_context
+from tests.support.ports import free_port
 
 PROGRAM: Final = """
 import asyncio, sys
@@ -83,7 +84,7 @@ async def server(issuer: Issuer, tmp_path: Path, request: pytest.FixtureRequest)
 async def proxy(server: TestServer) -> AsyncIterator[tuple[Proxy, str]]:
     assert server.port is not None
     proxy = Proxy(server.port)
-    listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(proxy.serve, "127.0.0.1", free_port())
     yield proxy, f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     listening.close()
 

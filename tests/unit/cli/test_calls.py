@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.unit.cli.command_line import run
 
 SECRET = "the secret that backends sign with"
@@ -53,7 +54,7 @@ def recorder() -> Iterator[Recorder]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = HTTPServer(("127.0.0.1", free_port()), Handler)
     record.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.unit.cli.command_line import run
 
 KEYS = "first:the secret that backends sign with"
@@ -45,7 +46,7 @@ class Gateway:
 
             def log_message(self, *_arguments: object) -> None: ...
 
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self._server = HTTPServer(("127.0.0.1", free_port()), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.unit.cli.command_line import JWT_SECRET, run
 
 SECRETS = "app:whsec_ZXhhbXBsZS1ob29rLXNlY3JldC1vZi0zMi1ieXRlcyE="
@@ -30,7 +31,7 @@ class Backend:
 
             def log_message(self, *_arguments: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
         self.settings = {
             "WEBHOOKS": f"app=http://127.0.0.1:{self._server.server_port}/",
             "WEBHOOK_SECRETS": SECRETS,
