@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from marshmallow import Schema, fields
@@ -110,9 +110,9 @@ class RoomChangeHandlers:
         changer: RoomChanger,
         publisher: Publisher,
         namespaces: Collection[str],
-        granted_prefixes: tuple[str, ...] = GRANTED_PREFIXES,
+        granted_prefixes: Callable[[], Collection[str]] = lambda: GRANTED_PREFIXES,
     ) -> None:
-        """``granted_prefixes`` are those of rooms that only tokens grant."""
+        """``granted_prefixes`` returns those of rooms that only tokens grant, by the settings in effect."""
         self._changer = changer
         self._publisher = publisher
         self._schema = RoomChangeSchema(namespaces=namespaces)
@@ -176,12 +176,13 @@ class RoomChangeHandlers:
         return result_response(content, result)
 
     def _check_scope(self, key: IngestKey, rooms: Collection[str]) -> None:
+        granted_prefixes = self._granted_prefixes()
         for room in rooms:
             if room.startswith(USER_PREFIX) or is_sid_room(room):
                 raise Problem(
                     "missing_scope", f"the room {room!r} of a user or a sid is never joined or left"
                 )
-            if not key.can_join(room, self._granted_prefixes):
+            if not key.can_join(room, granted_prefixes):
                 raise Problem(
                     "missing_scope", f"no scope of this key lets connections join or leave {room!r}"
                 )

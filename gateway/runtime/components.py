@@ -365,6 +365,7 @@ class Components:
             publisher=self._publisher,
             disconnects=self._counted_disconnects,
             issuers=self.verifier.issuers,
+            granted_prefixes=lambda: self.client_events.reserved_prefixes,
             state=self.state,
             ack_waits=self.acks.waits,
             webhooks=self.webhooks,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
-from gateway.domain.names import GRANTED_PREFIXES
 from gateway.domain.sampling import Sampling
 from gateway.interfaces import Clock, State
 from gateway.metrics import MetricFactory, RequestMetrics
@@ -35,6 +34,7 @@ def build_rest_api(
     publisher: Publisher,
     disconnects: CountedDisconnects,
     issuers: Callable[[], Collection[str]],
+    granted_prefixes: Callable[[], Collection[str]],
     state: State,
     ack_waits: AckWaits,
     webhooks: ConfiguredWebhooks,
@@ -63,7 +63,7 @@ def build_rest_api(
         revocation_seconds=settings.revocation_seconds,
     )
     revoking = RevocationHandlers(revocations=revocations, answers=state.acks, dedup=state.dedup)
-    room_changes = _room_changes(settings, state, publisher, factory)
+    room_changes = _room_changes(settings, state, publisher, factory, granted_prefixes)
     groups = (_history(settings, state, factory), room_changes, _listings(settings, state), revoking)
     return rest.create_rest_api(
         publisher=publisher,
@@ -107,7 +107,11 @@ def _history(settings: Settings, state: State, factory: MetricFactory) -> Histor
 
 
 def _room_changes(
-    settings: Settings, state: State, publisher: Publisher, factory: MetricFactory
+    settings: Settings,
+    state: State,
+    publisher: Publisher,
+    factory: MetricFactory,
+    granted_prefixes: Callable[[], Collection[str]],
 ) -> RoomChangeHandlers:
     return RoomChangeHandlers(
         changer=RoomChangePublisher(
@@ -120,7 +124,7 @@ def _room_changes(
         ),
         publisher=publisher,
         namespaces=settings.namespaces,
-        granted_prefixes=(*GRANTED_PREFIXES, *filter(None, settings.room_claims.values())),
+        granted_prefixes=granted_prefixes,
     )
 
 

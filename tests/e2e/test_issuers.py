@@ -164,6 +164,26 @@ def test_reload_adds_and_removes_an_issuer_whole_or_not_at_all(
     assert [line["event"] for line in gateway.failures()] == ["settings.reload_failed"]
 
 
+def test_rooms_that_tokens_of_an_issuer_grant_are_joined_by_no_backend_that_does_not_name_them(
+    tmp_path: Path, user: str
+) -> None:
+    operator = Operator(tmp_path, STAFF | {"room_claims": {"team": "team:"}})
+    gateway = operator.gateway
+
+    def join(room: str) -> int:
+        return gateway.backend.post("/join", {"who": {"user": user}, "rooms": [room]}).status
+
+    try:
+        assert [join("team:1"), join("desk:1"), join("match:1")] == [403, 200, 200]
+
+        operator.reload(STAFF | {"room_claims": {"team": "team:", "desk": "desk:"}})
+
+        assert [join("team:1"), join("desk:1"), join("match:1")] == [403, 403, 200]
+    finally:
+        assert gateway.stop() == 0
+    assert gateway.failures() == []
+
+
 def test_secret_of_tokens_rotates_over_reloads_without_rejecting_a_token(
     node: NodeClients, tmp_path: Path, user: str
 ) -> None:

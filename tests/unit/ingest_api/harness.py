@@ -319,7 +319,7 @@ async def run_rest_api(
         ),
         publisher=cast(Publisher, publisher),
         namespaces=("/", "/events"),
-        granted_prefixes=(*GRANTED_PREFIXES, "team:"),
+        granted_prefixes=lambda: (*GRANTED_PREFIXES, "team:"),
     )
     revoking = RevocationHandlers(revocations=server.revocations, answers=state.acks, dedup=state.dedup)
     lists = ListingHandlers(
