@@ -133,5 +133,7 @@ def _ack(ack: ClientAck) -> dict[str, Any]:
     else:
         # Between the brackets of an array of one element is that element.
         members["data"] = orjson.Fragment(ack.arguments.strip()[1:-1]) if ack.number else None
+    if ack.binary:
+        members["binary"] = ack.binary
     members["seconds"] = round(ack.seconds, 6)
     return members

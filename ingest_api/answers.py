@@ -66,6 +66,14 @@ class ClientAckAnswer(Schema):
         fields.Raw(allow_none=True),
         metadata={"description": "Instead of `data`: the arguments, if there is more than one."},
     )
+    binary = fields.List(
+        fields.String(),
+        metadata={
+            "description": "Present only if the client sent buffers: JSON pointers to the base64 strings in `data` or"
+            " `args` that stand for them.",
+            "examples": [["/data/image"]],
+        },
+    )
     seconds = fields.Float(
         required=True,
         metadata={

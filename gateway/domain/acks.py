@@ -24,7 +24,8 @@ class ClientAck(NamedTuple):
     """The acknowledgement of one connection.
 
     ``arguments`` is the JSON text of an array, as the client wrote it; ``number`` is how many elements it has.
-    ``seconds``: how long after the message was sent it arrived.
+    ``seconds``: how long after the message was sent it arrived. ``binary`` has JSON pointers to the base64 strings that
+    stand for buffers; they begin with ``/data`` for one argument, else with ``/args/0``.
     """
 
     sid: str
@@ -32,6 +33,7 @@ class ClientAck(NamedTuple):
     arguments: str
     number: int
     seconds: float
+    binary: tuple[str, ...] = ()
 
 
 class AckReport(NamedTuple):

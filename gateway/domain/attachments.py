@@ -165,6 +165,29 @@ def with_buffers(members: dict[str, Any], pointers: Iterable[str]) -> dict[str, 
     return members
 
 
+def fill_placeholders(values: list[Any], attachments: Sequence[bytes]) -> list[Any]:
+    """Return values with attachments instead of their placeholders. An attachment may stand in no place.
+
+    Raises: ValueError for an attachment in two places, and for an object with the member of a placeholder that names
+        none.
+    """
+    left = dict(enumerate(attachments))
+    return [_fill(value, left) for value in values]
+
+
+def _fill(value: object, left: dict[int, bytes]) -> object:
+    if isinstance(value, list):
+        return [_fill(each, left) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if PLACEHOLDER not in value:
+        return {name: _fill(each, left) for name, each in value.items()}
+    number = value.get("num")
+    if value[PLACEHOLDER] is not True or type(number) is not int or number not in left:
+        raise ValueError("a placeholder names no attachment, or one that stands in another place")
+    return left.pop(number)
+
+
 def holds_placeholder(value: object) -> bool:
     """Whether an object in a value has the member of a placeholder."""
     if isinstance(value, dict):

@@ -121,19 +121,29 @@ class Asks:
         """Whether the connection was asked for an acknowledgement with this id, and has not answered."""
         return connection.open_asks is not None and ack_id in connection.open_asks
 
-    def acknowledge(self, connection: Connection, ack_id: int, arguments: str, number: int) -> None:
-        """Count the acknowledgement of a connection that was asked: ``number`` arguments, as the text of an array."""
+    def acknowledge(
+        self,
+        connection: Connection,
+        ack_id: int,
+        arguments: str,
+        number: int,
+        binary: tuple[str, ...] = (),
+    ) -> None:
+        """Count the acknowledgement of a connection that was asked: ``number`` arguments, as the text of an array.
+
+        ``binary``: JSON pointers to the base64 strings in it that stand for buffers.
+        """
         open_asks = connection.open_asks
         ask = None if open_asks is None else open_asks.get(ack_id)
         if ask is None:
             return
         _forget(ask, connection)
         ask.acked += 1
-        size = len(arguments) + _ACK_BYTES
+        size = _size(arguments, binary)
         if ask.listed_bytes + size <= self._max_bytes:
             ask.listed_bytes += size
             seconds = time.monotonic() - ask.sent_at
-            ask.listed.append(ClientAck(connection.sid, connection.user, arguments, number, seconds))
+            ask.listed.append(ClientAck(connection.sid, connection.user, arguments, number, seconds, binary))
         else:
             ask.listed_bytes = self._max_bytes  # no smaller one is listed after one that was not
         self._note(ask)
@@ -201,15 +211,20 @@ def _forget(ask: Ask, connection: Connection) -> None:
             connection.open_asks = None
 
 
+def _size(arguments: str, binary: tuple[str, ...]) -> int:
+    """Return what an acknowledgement counts in reports."""
+    return len(arguments) + sum(map(len, binary)) + _ACK_BYTES
+
+
 def _reports(ask: Ask) -> list[AckReport]:
     """Return what is to be reported, in reports of limited size; the last one has all that is known."""
     batches: list[list[ClientAck]] = [[]]
     size = 0
     for ack in ask.listed:
-        size += len(ack.arguments) + _ACK_BYTES
+        size += _size(ack.arguments, ack.binary)
         if batches[-1] and size > MAX_REPORT_BYTES:
             batches.append([])
-            size = len(ack.arguments) + _ACK_BYTES
+            size = _size(ack.arguments, ack.binary)
         batches[-1].append(ack)
     ask.listed = []
     reports = []

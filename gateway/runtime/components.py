@@ -281,6 +281,7 @@ class Components:
             clock=self.clock,
             volatile_skipped=self.hub.count_volatile_skipped,
             metrics=self._metrics,
+            arriving=self._arriving,
             sampling=self._sampling,
             lines=self._lines,
         )

@@ -26,6 +26,7 @@ from gateway.services.room_changes import RoomChangeListener
 from gateway.services.socket_data import SocketDataChanges
 from gateway.settings import Settings
 from gateway.socketio_server.server import SocketIOOptions
+from gateway.socketio_server.unfinished_packets import AttachmentLimits
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
 from gateway.transport.admission import DEFAULT_ADDRESS_RATE, AdmissionLimits
@@ -164,7 +165,9 @@ def socketio_options(settings: Settings) -> SocketIOOptions:
         transports=settings.transports,
         connect_timeout_seconds=settings.connect_timeout_seconds,
         messages_per_second=settings.message_rate,
-        max_attachments_bytes=settings.max_frame_bytes,
+        attachments=AttachmentLimits(
+            max_bytes=settings.max_frame_bytes, timeout_seconds=settings.request_timeout_seconds
+        ),
     )
 
 

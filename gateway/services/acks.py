@@ -212,6 +212,7 @@ class AckWait:
 
     def _list(self, ack: ClientAck) -> None:
         size = len(ack.arguments.encode()) + len(ack.sid) + len(ack.user.encode()) + _ENTRY_BYTES
+        size += sum([len(orjson.dumps(pointer)) + 1 for pointer in ack.binary])
         if self._bytes + size > self._max_bytes:
             self._is_truncated = True
             return
@@ -260,4 +261,8 @@ def encode_report(report: AckReport) -> str:
 def decode_report(content: str) -> AckReport:
     """Decode a report that a replica encoded."""
     asked, acked, gone, unawaited, acks = orjson.loads(content)
-    return AckReport(asked, acked, gone, unawaited, tuple([ClientAck(*ack) for ack in acks]))
+    listed = [
+        ClientAck(sid, user, arguments, number, seconds, tuple(binary))
+        for sid, user, arguments, number, seconds, binary in acks
+    ]
+    return AckReport(asked, acked, gone, unawaited, tuple(listed))

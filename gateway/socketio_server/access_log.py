@@ -1,4 +1,4 @@
-"""Log lines about connections.
+"""Log lines about connections, and their counters.
 
 Each connection has one line at info level: ``connection.closed`` when it has ended, or ``connection.rejected``; of the
 routine ends only a sample is logged, and of all others the first ones of each reason and client address. Malformed
@@ -10,14 +10,19 @@ No line has a token, a pid or the sid of an Engine.IO session: with that sid any
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
 from typing import Final
 
 import structlog
 
+from gateway.domain.errors import SERVER_FAILURES, ConnectsTooFast, TokenRejected, TooManyConnections
 from gateway.domain.sampling import LineLimiter, Sampling
 from gateway.hub import Connection
 from gateway.interfaces import Clock
+from gateway.metrics import MetricFactory, one_label
 from gateway.socketio_server.client import Client
+from gateway.transport.errors import ALL_CLOSE_REASONS
 
 _ROUTINE: Final = frozenset(
     {
@@ -31,6 +36,58 @@ _ROUTINE: Final = frozenset(
     }
 )
 """Reasons whose lines are sampled; a connection that ended for another reason is always logged."""
+
+
+CLIENT_DISCONNECT: Final = "client_disconnect"
+"""Reason of a connection whose client left the namespace and kept its transport."""
+REJECTIONS: Final = (
+    *sorted(TokenRejected.CODES),
+    TooManyConnections.code,
+    "invalid_namespace",
+    ConnectsTooFast.code,
+    *SERVER_FAILURES,
+)
+"""Codes of rejected CONNECT packets. The client gets each of them except ``connect_rate`` and SERVER_FAILURES."""
+
+
+class ConnectionCounts:
+    """Counts connections: those that are open, the accepted ones, those that ended, and the rejected ones."""
+
+    def __init__(
+        self, metrics: MetricFactory, *, namespaces: Sequence[str], transports: Sequence[str]
+    ) -> None:
+        self._open = metrics.gauge(
+            "connections", "Open Socket.IO connections.", ("nsp",), one_label(namespaces)
+        )
+        self._opened = metrics.counter(
+            "connections_opened",
+            "Accepted connections, by their first transport.",
+            ("nsp", "transport"),
+            product(namespaces, transports),
+        )
+        self._closed = metrics.counter(
+            "connections_closed",
+            "Connections that ended, by reason.",
+            ("nsp", "reason"),
+            product(namespaces, [*ALL_CLOSE_REASONS, CLIENT_DISCONNECT]),
+        )
+        self._rejected = metrics.counter(
+            "connections_rejected", "Rejected connections, by code.", ("code",), one_label(REJECTIONS)
+        )
+
+    def opened(self, connection: Connection) -> None:
+        """Count a connection that was accepted."""
+        self._opened.count((connection.namespace, connection.transport.name))
+        self._open.count((connection.namespace,))
+
+    def closed(self, connection: Connection, reason: str) -> None:
+        """Count a connection that has ended."""
+        self._closed.count((connection.namespace, reason))
+        self._open.count((connection.namespace,), -1)
+
+    def rejected(self, code: str) -> None:
+        """Count a rejected connection."""
+        self._rejected.count((code,))
 
 
 class AccessLog:

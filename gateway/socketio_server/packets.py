@@ -6,6 +6,7 @@ A packet is its type, the namespace and a comma unless it is ``/``, an acknowled
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway import interfaces
+from gateway.domain.attachments import fill_placeholders, with_base64
 from gateway.domain.messages import Message
 from gateway.domain.positions import Position
 from gateway.domain.strict_json import decode_strictly
@@ -25,6 +27,7 @@ _EVENT: Final = "2"
 _ACK: Final = "3"
 _CONNECT_ERROR: Final = "4"
 _BINARY_EVENT: Final = "5"
+BINARY_ACK: Final = "6"
 _KINDS: Final = {
     _CONNECT: "connect",
     _DISCONNECT: "disconnect",
@@ -32,13 +35,18 @@ _KINDS: Final = {
     _ACK: "ack",
     _CONNECT_ERROR: "connect_error",
     _BINARY_EVENT: "binary_event",
-    "6": "binary_ack",
+    BINARY_ACK: "binary_ack",
 }
 _ATTACHMENT: Final = "attachment"
 _MALFORMED: Final = "malformed"
 KINDS: Final = (*_KINDS.values(), _ATTACHMENT, _MALFORMED)
 """The kinds of messages that a client may send."""
 _MAX_ACK_DIGITS: Final = 18
+_ACKS: Final = (_ACK, BINARY_ACK)
+_ACK_HEAD: Final = re.compile(
+    rf"(?:{_ACK}|{BINARY_ACK}(?:([0-9]{{1,9}})-)?)(?:(/[^,]*),)?([0-9]{{1,{_MAX_ACK_DIGITS}}})(?=\[)"
+)
+"""With the number of attachments, the namespace and the id."""
 _MAX_FLOAT: Final = 2.0**63
 """orjson makes floats of integers beyond 64 bits. They begin here; those up to 2**64 are left out too."""
 
@@ -98,44 +106,65 @@ def _are_plain(values: Iterable[Any], depth: int) -> bool:
     return True
 
 
+class AckAddress(NamedTuple):
+    """The head of a received acknowledgement. ``start`` is where its arguments begin."""
+
+    namespace: str
+    ack_id: int
+    attachments: int
+    start: int
+
+
 class AckPacket(NamedTuple):
-    """A received acknowledgement: its namespace, its id, the text of the array of its arguments and their number."""
+    """A received acknowledgement: its namespace, its id, the text of the array of its arguments and their number.
+
+    ``binary`` has JSON pointers to the base64 strings in it that stand for buffers.
+    """
 
     namespace: str
     ack_id: int
     arguments: str
     number: int
+    binary: tuple[str, ...] = ()
 
 
-def ack_address(text: str) -> tuple[str, int] | None:
-    """Return the namespace and the id of an acknowledgement without attachments; None for every other message."""
-    if not text.startswith(_ACK):
+def ack_address(text: str) -> AckAddress | None:
+    """Decode the head of an acknowledgement with or without attachments; return None for every other message."""
+    if not text.startswith(_ACKS):
         return None
-    namespace, at = "/", 1
-    if text.startswith("/", 1):
-        comma = text.find(",")
-        namespace, at = text[1:comma], comma + 1
-    digits = text[at : text.find("[", at)]
-    if not at or not (digits.isascii() and digits.isdecimal()) or len(digits) > _MAX_ACK_DIGITS:
+    head = _ACK_HEAD.match(text)
+    if head is None:
         return None
-    return (namespace, int(digits)) if text.startswith("[", at + len(digits)) else None
+    attachments, namespace, ack_id = head.groups()
+    return AckAddress(namespace or "/", int(ack_id), int(attachments or 0), head.end())
 
 
-def decode_ack(text: str) -> AckPacket | None:
-    """Decode an acknowledgement whose arguments are strict JSON; None for every other message.
+def decode_ack(text: str, attachments: Sequence[bytes] = ()) -> AckPacket | None:
+    """Decode an acknowledgement whose arguments are strict JSON; return None for every other message.
 
-    The arguments stay text, so that numbers are passed on as the client wrote them.
+    Without attachments the arguments stay text, so that numbers are passed on as the client wrote them. Attachments
+    become base64 strings; the pointers to these begin with ``/data`` for one argument, else with ``/args/0``.
     """
     address = ack_address(text)
     if address is None:
         return None
-    start = text.index(",") if text.startswith("/", 1) else 0
-    arguments = text[text.index("[", start) :]
+    namespace, ack_id, _, start = address
+    arguments = text[start:]
     try:
         values = decode_strictly(arguments.encode())
+        if not isinstance(values, list):
+            return None
+        if not attachments:
+            return AckPacket(namespace, ack_id, arguments, len(values))
+        filled = fill_placeholders(values, attachments)
     except (ValueError, RecursionError):
         return None
-    return AckPacket(*address, arguments, len(values)) if isinstance(values, list) else None
+    pointers: list[str] = []
+    is_one = len(filled) == 1
+    replaced = (
+        [with_base64(filled[0], "/data", pointers)] if is_one else with_base64(filled, "/args", pointers)
+    )
+    return AckPacket(namespace, ack_id, _compact(replaced), len(values), tuple(pointers))
 
 
 def encode_message(
@@ -193,6 +222,10 @@ def disconnect(namespace: str) -> Frames:
 
 def _prefix(namespace: str) -> str:
     return "" if namespace == "/" else namespace + ","
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _json(value: object) -> str:

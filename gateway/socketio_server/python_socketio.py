@@ -2,8 +2,9 @@
 
 ``tests/contract/test_socketio_overrides.py`` fails on an upgrade that changes what this module relies on.
 
-python-socketio decodes packets, except for events without attachments (``packets.decode_event``), and joins binary
-attachments. A binary packet without attachments is handled at once. Overridden are:
+python-socketio decodes packets, except for events without attachments (``packets.decode_event``), and puts attachments
+into the place of their placeholders. ``UnfinishedPackets`` collects them: python-socketio keeps a binary packet without
+attachments, or whose attachments do not come, for ever. Overridden are:
 
 - the Engine.IO server class (``_engineio_server_class``): ``EngineAdapter`` stands for our transport;
 - the client manager: ``ClientManager`` looks connections up in the server, so that there is one registry;
@@ -16,24 +17,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
 import socketio
-from socketio.packet import ACK, BINARY_EVENT
+from socketio.packet import ACK, BINARY_ACK, BINARY_EVENT
 
 from gateway import interfaces
+from gateway.domain.bounded_body import ArrivingBodies
+from gateway.interfaces import Schedule
 from gateway.socketio_server import packets
+from gateway.socketio_server.unfinished_packets import AttachmentLimits, UnfinishedPackets
 from gateway.transport.packets import Frames, FrameSequence, message
 from gateway.transport.session import Handling
 
-MAX_ATTACHMENTS: Final = 10
-"""As in the reference parser: a packet is held until its last attachment has arrived."""
-
-
-class AttachmentsTooLarge(Exception):
-    """The attachments of one packet have more bytes than allowed."""
+_BINARY: Final = (str(BINARY_EVENT), str(BINARY_ACK))
 
 
 class ParserMismatch(Exception):
@@ -63,6 +62,18 @@ class ServerEvents(Protocol):
         are_plain: bool,
     ) -> Handling:
         """``are_plain``: the arguments pass ``rules.check_values``."""
+        ...
+
+    def is_asked(self, engine_sid: str, text: str) -> bool:
+        """Whether a text is a packet with an acknowledgement that a backend asked for."""
+        ...
+
+    def on_binary_ack(self, engine_sid: str, text: str, attachments: Sequence[bytes]) -> None:
+        """Take an acknowledgement whose attachments have arrived."""
+        ...
+
+    def on_failure(self, engine_sid: str, error: Exception) -> None:
+        """End a session whose binary packet is overdue or takes memory that others need."""
         ...
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None: ...
@@ -95,16 +106,26 @@ class ClientManager:
         return self._events.connection_of(engine_sid, namespace)
 
     async def trigger_callback(self, sid: str | None, ack_id: int, data: object) -> None:
-        """Ignore an acknowledgement: the gateway never requests one."""
+        """Ignore an acknowledgement: one that a backend asked for does not get here (``ClientAcks``)."""
 
 
 class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
     """python-socketio's server, which leaves its decisions to ``ServerEvents``."""
 
-    def __init__(self, events: ServerEvents, *, namespaces: list[str], max_attachments_bytes: int) -> None:
-        """``max_attachments_bytes`` bounds the attachments that are held until the last one of a packet has arrived."""
+    def __init__(
+        self,
+        events: ServerEvents,
+        *,
+        namespaces: list[str],
+        limits: AttachmentLimits,
+        schedule: Schedule,
+        arriving: ArrivingBodies,
+    ) -> None:
+        """``limits`` and ``arriving`` bound the binary packets whose attachments have not all arrived."""
         self._events = events
-        self._max_attachments_bytes = max_attachments_bytes
+        self.unfinished = UnfinishedPackets(
+            limits, schedule=schedule, arriving=arriving, fail=events.on_failure
+        )
         super().__init__(
             client_manager=ClientManager(events),
             # Given a boolean instead of a logger, python-socketio adds a handler that bypasses our log.
@@ -118,9 +139,12 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
     def message_received(self, engine_sid: str, data: str | bytes) -> Handling:
         """Decode one message and handle it.
 
-        Raises: AttachmentsTooLarge, or any exception of the decoder for a malformed message; also when it is awaited.
+        Raises: AttachmentsTooLarge, BodyDropped, or any exception of the decoder for a malformed message; also when it
+            is awaited.
         """
-        if isinstance(data, str) and engine_sid not in self._binary_packet:
+        if self.unfinished.get(engine_sid) is not None:
+            return self._add_attachment(engine_sid, data)
+        if isinstance(data, str):
             event = packets.decode_event(data)
             if event is not None:
                 return self._on_event(engine_sid, *event, are_plain=True)
@@ -128,36 +152,38 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _decode(self, engine_sid: str, data: str | bytes) -> None:
         """Let python-socketio decode a message."""
-        unfinished = self._binary_packet.get(engine_sid)
-        if unfinished is not None:
-            if isinstance(data, str):
-                raise ValueError("text where an attachment was due")
-            if sum(map(len, unfinished.attachments)) + len(data) > self._max_attachments_bytes:
-                raise AttachmentsTooLarge
-        elif isinstance(data, bytes):
+        if isinstance(data, bytes):
             # Every packet of that parser is a map, in one of its three forms.
             is_map = data[:1] and (data[0] >> 4 == 8 or data[0] in {0xDE, 0xDF})
             raise ParserMismatch if is_map else ValueError("an attachment without a packet")
-        await self._handle_eio_message(engine_sid, data)
-        unfinished = self._binary_packet.get(engine_sid)
-        if unfinished is None:
+        if not data.startswith(_BINARY):
+            await self._handle_eio_message(engine_sid, data)
             return
-        if unfinished.attachment_count > MAX_ATTACHMENTS:
-            raise ValueError("a packet with too many attachments")
-        if not unfinished.attachment_count:
-            await self._handle_without_attachments(engine_sid, unfinished)
-
-    async def _handle_without_attachments(self, engine_sid: str, packet: Any) -> None:
-        """Handle a binary packet for which python-socketio would wait for ever."""
-        self.forget(engine_sid)
-        if packet.packet_type == BINARY_EVENT:
+        # Decoded at once, so that a malformed packet ends its session before its attachments.
+        packet = self.packet_class(encoded_packet=data)
+        if self._events.connection_of(engine_sid, packet.namespace or "/") is None:
+            raise ValueError("a binary packet without a connection")
+        if packet.attachment_count:
+            is_asked = self._events.is_asked(engine_sid, data)
+            self.unfinished.begin(engine_sid, data, packet.attachment_count, is_asked=is_asked)
+        elif packet.packet_type == BINARY_EVENT:
             await self._handle_event(engine_sid, packet.namespace, packet.id, packet.data)
-        else:
-            await self._handle_ack(engine_sid, packet.namespace, packet.id, packet.data)
+
+    async def _add_attachment(self, engine_sid: str, data: str | bytes) -> None:
+        whole = self.unfinished.add(engine_sid, data)
+        if whole is None:
+            return
+        if whole.text.startswith(str(BINARY_ACK)):
+            self._events.on_binary_ack(engine_sid, whole.text, whole.attachments)
+            return
+        packet = self.packet_class(encoded_packet=whole.text)
+        for attachment in whole.attachments:
+            packet.add_attachment(attachment)
+        await self._handle_event(engine_sid, packet.namespace, packet.id, packet.data)
 
     def forget(self, engine_sid: str) -> None:
         """Drop the packet of a closed session whose attachments have not all arrived."""
-        self._binary_packet.pop(engine_sid, None)
+        self.unfinished.forget(engine_sid)
 
     def _engineio_server_class(self) -> type[EngineAdapter]:
         return EngineAdapter

@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import Any, Final, Protocol
 
 from gateway import interfaces
+from gateway.domain.bounded_body import ArrivingBodies, BodyDropped
 from gateway.domain.disconnects import (
     DRAINING,
     MESSAGE_TOO_LARGE,
@@ -24,15 +24,12 @@ from gateway.domain.disconnects import (
     DisconnectReason,
 )
 from gateway.domain.errors import (
-    SERVER_FAILURES,
     BrokerTimeout,
     BrokerUnavailable,
     ConnectionRejected,
     ConnectsTooFast,
     KeysStale,
     KeysUnavailable,
-    TokenRejected,
-    TooManyConnections,
     release_frames,
 )
 from gateway.domain.sampling import LineLimiter, Sampling
@@ -41,19 +38,14 @@ from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.services.client_events import ClientEvents
 from gateway.socketio_server import packets
-from gateway.socketio_server.access_log import AccessLog
+from gateway.socketio_server.access_log import CLIENT_DISCONNECT, AccessLog, ConnectionCounts
 from gateway.socketio_server.client import Client, Clients, end_session
 from gateway.socketio_server.client_acks import ClientAcks
 from gateway.socketio_server.connect_handshake import ConnectHandshake, authentication_error
-from gateway.socketio_server.python_socketio import (
-    Acknowledge,
-    AttachmentsTooLarge,
-    PacketServer,
-    ParserMismatch,
-)
+from gateway.socketio_server.python_socketio import Acknowledge, PacketServer, ParserMismatch
 from gateway.socketio_server.token_refresh import EVENT as REFRESH
 from gateway.socketio_server.token_refresh import TokenRefresh
-from gateway.transport.errors import ALL_CLOSE_REASONS
+from gateway.socketio_server.unfinished_packets import AttachmentLimits, AttachmentsTooLarge
 from gateway.transport.session import EngineSession, Handling
 from gateway.transport.transports import FrameRate
 
@@ -61,16 +53,6 @@ INVALID_NAMESPACE: Final[Mapping[str, object]] = {"message": "Invalid namespace"
 """Exactly as from Node's server."""
 REJECTED_CLOSE_SECONDS: Final = 5.0
 """How long a transport without a namespace stays open after a rejection."""
-CLIENT_DISCONNECT: Final = "client_disconnect"
-"""Reason of a connection whose client left the namespace and kept its transport."""
-REJECTIONS: Final = (
-    *sorted(TokenRejected.CODES),
-    TooManyConnections.code,
-    "invalid_namespace",
-    ConnectsTooFast.code,
-    *SERVER_FAILURES,
-)
-"""Codes of rejected CONNECT packets. The client gets each of them except ``connect_rate`` and SERVER_FAILURES."""
 TOKENS_PER_SECOND: Final = 1.0
 """How many tokens a client may send for long, in CONNECT packets and in ``auth:refresh``."""
 TOKEN_BURST: Final = 10
@@ -91,7 +73,7 @@ class SocketIOOptions:
     transports: tuple[str, ...]
     connect_timeout_seconds: float
     messages_per_second: float | None
-    max_attachments_bytes: int
+    attachments: AttachmentLimits
 
 
 class SocketIOServer:
@@ -115,14 +97,16 @@ class SocketIOServer:
         clock: Clock,
         volatile_skipped: Callable[[str], None],
         metrics: MetricFactory,
+        arriving: ArrivingBodies | None = None,
         sampling: Sampling | None = None,
         lines: LineLimiter | None = None,
     ) -> None:
         """``clients`` is empty and filled here. ``disconnect`` removes a connection from hub and shared state.
 
         ``on_upgraded`` is called for each connection that moved to a WebSocket, ``volatile_skipped`` with the reason
-        why a volatile message was not sent. ``sampling`` selects which routine disconnects are logged; None: all.
-        ``lines`` limits all other lines that clients cause; None: all are written.
+        why a volatile message was not sent. ``arriving`` bounds binary packets whose attachments have not all arrived,
+        together with bodies; None: those of this server alone. ``sampling`` selects which routine disconnects are
+        logged; None: all. ``lines`` limits all other lines that clients cause; None: all are written.
         """
         self._options = options
         self._handshake = handshake
@@ -137,32 +121,18 @@ class SocketIOServer:
         burst = TOKEN_BURST + 2 * len(options.namespaces)
         self._token_rate = FrameRate(TOKENS_PER_SECOND, burst, frame_bytes=math.inf)
         self._log = AccessLog(clock=clock, sampling=sampling or Sampling(), lines=lines)
+        self._counts = ConnectionCounts(metrics, namespaces=options.namespaces, transports=options.transports)
         self._clients = clients
         self._packets = PacketServer(
-            self, namespaces=list(options.namespaces), max_attachments_bytes=options.max_attachments_bytes
+            self,
+            namespaces=list(options.namespaces),
+            limits=options.attachments,
+            schedule=schedule,
+            arriving=arriving or ArrivingBodies(),
         )
         self._create_metrics(metrics)
 
     def _create_metrics(self, metrics: MetricFactory) -> None:
-        options = self._options
-        self._open = metrics.gauge(
-            "connections", "Open Socket.IO connections.", ("nsp",), one_label(options.namespaces)
-        )
-        self._opened = metrics.counter(
-            "connections_opened",
-            "Accepted connections, by their first transport.",
-            ("nsp", "transport"),
-            product(options.namespaces, options.transports),
-        )
-        self._closed = metrics.counter(
-            "connections_closed",
-            "Connections that ended, by reason.",
-            ("nsp", "reason"),
-            product(options.namespaces, [*ALL_CLOSE_REASONS, CLIENT_DISCONNECT]),
-        )
-        self._rejected = metrics.counter(
-            "connections_rejected", "Rejected connections, by code.", ("code",), one_label(REJECTIONS)
-        )
         self._received = metrics.counter(
             "client_messages",
             "Messages received from clients, by the kind of their packet.",
@@ -217,7 +187,7 @@ class SocketIOServer:
         if self._acks.take(client, data):
             return None
         rate = self._options.messages_per_second
-        if rate is not None and client.exceeds(rate, self._clock):
+        if rate is not None and not self._belongs_to_ack(client, data) and client.exceeds(rate, self._clock):
             self._disconnect_rate_limited(client)
             return None
         try:
@@ -226,6 +196,17 @@ class SocketIOServer:
             self._message_failed(client, error)
             return None
         return None if handling is None else self._finish(client, handling)
+
+    def _belongs_to_ack(self, client: Client, data: str | bytes) -> bool:
+        """Whether a message is a part of a binary acknowledgement that was asked of the client."""
+        unfinished = self._packets.unfinished.get(client.session.sid)
+        if unfinished is not None:
+            return unfinished.is_asked
+        return (
+            isinstance(data, str)
+            and data.startswith(packets.BINARY_ACK)
+            and self._acks.is_asked(client, data)
+        )
 
     # from the connections
 
@@ -284,6 +265,20 @@ class SocketIOServer:
             return self._refresh(client, connection, arguments, acknowledge)
         return self._client_events.handle(connection, name, arguments, acknowledge, are_plain=are_plain)
 
+    def is_asked(self, engine_sid: str, text: str) -> bool:
+        """Whether a packet has an acknowledgement that a backend asked for."""
+        return self._acks.is_asked(self._clients.by_sid[engine_sid], text)
+
+    def on_binary_ack(self, engine_sid: str, text: str, attachments: Sequence[bytes]) -> None:
+        """Handle an acknowledgement whose attachments have arrived."""
+        self._acks.take_binary(self._clients.by_sid[engine_sid], text, attachments)
+
+    def on_failure(self, engine_sid: str, error: Exception) -> None:
+        """End a session whose binary packet is overdue or takes memory that others need."""
+        client = self._clients.by_sid.get(engine_sid)
+        if client is not None:
+            self._message_failed(client, error)
+
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         """Return the sid in the namespace, or None if it is not joined."""
         client = self._clients.by_sid.get(engine_sid)
@@ -307,6 +302,8 @@ class SocketIOServer:
     def _message_failed(self, client: Client, error: Exception) -> None:
         if isinstance(error, AttachmentsTooLarge):
             end_session(client.session, MESSAGE_TOO_LARGE)
+        elif isinstance(error, BodyDropped):
+            client.session.abort("payload_rejected")
         elif isinstance(error, ParserMismatch) and not client.session.joined:
             self._log.parser_mismatch(client)
             end_session(client.session, PARSER_MISMATCH)
@@ -344,7 +341,7 @@ class SocketIOServer:
             release_frames(rejection)
         except (BrokerUnavailable, BrokerTimeout, KeysUnavailable, ConnectsTooFast) as error:
             # The stock client reconnects after a closed transport, but never after a CONNECT_ERROR.
-            self._rejected.count((error.code,))
+            self._counts.rejected(error.code)
             # A stale key set is often due to a client that made up a key id.
             is_server_side = not isinstance(error, KeysStale | ConnectsTooFast)
             self._log.rejected(client, error.code, error.message, is_server_side=is_server_side)
@@ -352,7 +349,7 @@ class SocketIOServer:
             release_frames(error)
         except Exception:  # noqa: BLE001  # outermost edge: AccessLog.failed logs it with its traceback
             self._log.failed(client, namespace)
-            self._rejected.count(("internal_error",))
+            self._counts.rejected("internal_error")
             end_session(client.session, DRAINING)
         else:
             if connection is not None:
@@ -364,12 +361,11 @@ class SocketIOServer:
         if not client.session.joined:
             client.session.joined = True
             self._clients.unauthenticated.remove(client.session)
-        self._opened.count((connection.namespace, connection.transport.name))
-        self._open.count((connection.namespace,))
+        self._counts.opened(connection)
         self._log.accepted(client, connection)
 
     def _reject(self, client: Client, namespace: str, code: str, payload: Mapping[str, object]) -> None:
-        self._rejected.count((code,))
+        self._counts.rejected(code)
         client.session.send(packets.connect_error(namespace, payload))
         self._start_join_deadline(client)
 
@@ -394,6 +390,5 @@ class SocketIOServer:
     ) -> None:
         self._disconnect(connection, keeps_session=keeps_session)
         self._client_events.connection_closed(connection)
-        self._closed.count((connection.namespace, reason))
-        self._open.count((connection.namespace,), -1)
+        self._counts.closed(connection, reason)
         self._log.closed(client, connection, reason)

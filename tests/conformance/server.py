@@ -11,19 +11,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import uvloop
 from aiohttp import web
 from socketio import packet
 
 from gateway import interfaces
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.disconnects import NO_NAMESPACE, PROTOCOL_ERROR, DisconnectReason
 from gateway.http_server import HttpServer
 from gateway.interfaces import Schedule, Timer
 from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.socketio_server import packets, server
 from gateway.socketio_server.python_socketio import Acknowledge, PacketServer
+from gateway.socketio_server.unfinished_packets import AttachmentLimits
 from gateway.timers import SystemClock, TimerHeap
 from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
 from gateway.transport.connection_totals import ConnectionTotals
@@ -40,6 +42,7 @@ PING_INTERVAL_SECONDS = 0.3
 PING_TIMEOUT_SECONDS = 0.2
 CONNECT_TIMEOUT_SECONDS = 1.0
 MAX_PAYLOAD_BYTES = 1_000_000
+ATTACHMENT_SECONDS = 10.0
 NAMESPACES = ("/", "/custom")
 PATHS = {"engine.io": "/engine.io/", "socket.io": "/socket.io/"}
 
@@ -73,7 +76,11 @@ class EchoServer:
         self._join_deadlines: dict[str, Timer] = {}
         self._joined: dict[tuple[str, str], str] = {}
         self._packets = PacketServer(
-            self, namespaces=list(NAMESPACES), max_attachments_bytes=MAX_PAYLOAD_BYTES
+            self,
+            namespaces=list(NAMESPACES),
+            limits=AttachmentLimits(max_bytes=MAX_PAYLOAD_BYTES, timeout_seconds=ATTACHMENT_SECONDS),
+            schedule=schedule,
+            arriving=ArrivingBodies(),
         )
 
     # from the transport
@@ -133,6 +140,14 @@ class EchoServer:
             self._emit(engine_sid, namespace, ["message-back", *arguments])
         elif name == "message-with-ack" and acknowledge is not None:
             acknowledge(*arguments)
+
+    def is_asked(self, engine_sid: str, text: str) -> bool:
+        return False
+
+    def on_binary_ack(self, engine_sid: str, text: str, attachments: Sequence[bytes]) -> None: ...
+
+    def on_failure(self, engine_sid: str, error: Exception) -> None:
+        _close(self._sessions[engine_sid], PROTOCOL_ERROR)
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         return self._joined.get((engine_sid, namespace))

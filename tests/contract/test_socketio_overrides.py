@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -17,14 +17,16 @@ import socketio
 from socketio import base_server, packet
 
 from gateway import interfaces
+from gateway.domain.attachments import MAX_ATTACHMENTS
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.socketio_server.python_socketio import (
-    MAX_ATTACHMENTS,
     Acknowledge,
-    AttachmentsTooLarge,
     ClientManager,
     EngineAdapter,
     PacketServer,
 )
+from gateway.socketio_server.unfinished_packets import AttachmentLimits, AttachmentsTooLarge
+from tests.support.clock import FakeSchedule
 from tests.support.waiter import finished
 
 MAX_ATTACHMENTS_BYTES = 100
@@ -71,6 +73,15 @@ class RecordingEvents:
         if acknowledge is not None:
             acknowledge(*data[1:])
 
+    def is_asked(self, engine_sid: str, text: str) -> bool:
+        return False
+
+    def on_binary_ack(self, engine_sid: str, text: str, attachments: Sequence[bytes]) -> None:
+        self.calls.append(("binary_ack", engine_sid, text, attachments))
+
+    def on_failure(self, engine_sid: str, error: Exception) -> None:
+        self.calls.append(("failure", engine_sid, error))
+
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         return "sid"
 
@@ -85,7 +96,13 @@ def events() -> RecordingEvents:
 
 @pytest.fixture
 def server(events: RecordingEvents) -> PacketServer:
-    return PacketServer(events, namespaces=["/", "/custom"], max_attachments_bytes=MAX_ATTACHMENTS_BYTES)
+    return PacketServer(
+        events,
+        namespaces=["/", "/custom"],
+        limits=AttachmentLimits(max_bytes=MAX_ATTACHMENTS_BYTES, timeout_seconds=10.0),
+        schedule=FakeSchedule(),
+        arriving=ArrivingBodies(),
+    )
 
 
 def attributes_of(name: str, function: Callable[..., Any]) -> set[str]:
@@ -214,12 +231,23 @@ async def test_incomplete_packet_is_dropped_with_its_session(
     assert events.calls == [("event", "engine", "/", ["message"])]
 
 
-async def test_acknowledgements_of_clients_are_ignored(server: PacketServer, events: RecordingEvents) -> None:
-    await finished(server.message_received("engine", "37[1]"))
-    await finished(server.message_received("engine", '61-7[{"_placeholder":true,"num":0}]'))
-    await finished(server.message_received("engine", b"\x01"))
+async def test_acknowledgements_without_attachments_are_ignored(
+    server: PacketServer, events: RecordingEvents
+) -> None:
+    for text in ("37[1]", "60-7[1]", "67[1]"):
+        await finished(server.message_received("engine", text))
 
     assert (events.calls, events.sent) == ([], [])
+
+
+async def test_acknowledgement_with_attachments_becomes_a_call(
+    server: PacketServer, events: RecordingEvents
+) -> None:
+    text = '62-7[{"_placeholder":true,"num":1}]'
+    for message in (text, b"\x01", b"\x02"):
+        await finished(server.message_received("engine", message))
+
+    assert (events.calls, events.sent) == ([("binary_ack", "engine", text, [b"\x01", b"\x02"])], [])
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.metrics import read_metrics
 from tests.support.raw_clients import RawPolling, RawSocket
 from tests.support.redis_server import RedisServer
+from tests.support.waiter import wait_until
 from tests.support.webhook_server import SECRET, WebhookServer
 
+ALL = {"want": "all", "timeout_seconds": 25}
 IMAGE, NOISE = bytes(range(256)), os.urandom(20_000)
 
 
@@ -33,6 +35,15 @@ def node() -> Iterator[NodeClients]:
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
     process = GatewayProcess()
+    yield process
+    assert process.failures() == []
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[GatewayProcess]:
+    """A gateway that waits one second for an attachment."""
+    process = GatewayProcess(request_timeout_seconds=1)
     yield process
     assert process.failures() == []
     process.stop()
@@ -158,14 +169,14 @@ def test_buffers_reach_clients_that_acknowledge_them_and_those_of_a_batch(
     gateway: GatewayProcess, node: NodeClients, user: str, transport: str
 ) -> None:
     client = node.open(gateway.url, token=gateway.token(user), transports=[transport]).connected()
+    client.answer_all({"$bytes": list(IMAGE)})
     file = {"event": "file", "data": encoded(IMAGE), "binary": ["/data"]}
 
-    acked = gateway.backend.post(
-        f"/emit/user/{user}", file | {"ack": {"want": "all", "timeout_seconds": 0.5}}
-    ).body
+    acked = gateway.backend.post(f"/emit/user/{user}", file | {"ack": ALL}).body
     batched = gateway.backend.post("/batch", {"messages": [file | {"to": {"user": user}}] * 2}).body
 
-    assert (acked["asked"], acked["connections"]) == (1, 1)
+    assert (acked["complete"], acked["asked"], acked["connections"]) == (True, 1, 1)
+    assert [(ack["data"], ack["binary"]) for ack in acked["acks"]] == [(encoded(IMAGE), ["/data"])]
     assert [each["connections"] for each in batched["results"]] == [1, 1]
     client.wait("event", event="file", count=3)
     assert client.events("file") == [[received(IMAGE)]] * 3
@@ -206,6 +217,165 @@ def test_client_that_resumes_on_another_of_three_replicas_gets_the_buffers_that_
         assert [replica.failures() for replica in replicas] == [[], [], []]
         for client in clients:
             client.disconnect()
+
+
+ANSWERS: list[tuple[list[Any], dict[str, Any]]] = [
+    ([{"$bytes": [0, 1]}], {"data": "AAE=", "binary": ["/data"]}),
+    (
+        [{"ok": True, "files": [{"a/b": {"$bytes": [255]}}, "text", {"$bytes": []}]}],
+        {
+            "data": {"ok": True, "files": [{"a/b": "/w=="}, "text", ""]},
+            "binary": ["/data/files/0/a~1b", "/data/files/2"],
+        },
+    ),
+    ([1, {"$bytes": [7]}, "é"], {"args": [1, "Bw==", "é"], "binary": ["/args/1"]}),
+    ([{"_placeholder": "text"}], {"data": {"_placeholder": "text"}}),
+]
+"""What clients answer, and what the backend gets."""
+
+
+@pytest.mark.parametrize("is_base64", [False, True], ids=["binary", "forceBase64"])
+def test_backend_gets_buffers_of_acknowledgements_as_base64_with_pointers(
+    gateway: GatewayProcess,
+    node: NodeClients,
+    user: str,
+    transports: list[str] | None,
+    is_base64: bool,
+) -> None:
+    client = node.open(
+        gateway.url, token=gateway.token(user), transports=transports, forceBase64=is_base64
+    ).connected()
+    if transports is None:
+        client.wait("upgrade")
+
+    for arguments, members in ANSWERS:
+        client.answer_all(*arguments)
+        body = gateway.push_user(user, "ask", 1, ack=ALL)
+        assert (body["complete"], body["asked"], body["acked"], body["silent"]) == (True, 1, 1, 0)
+        [ack] = body["acks"]
+        assert {name: ack[name] for name in ("data", "args", "binary") if name in ack} == members
+    client.disconnect()
+
+
+def test_python_client_acknowledges_with_buffers(
+    gateway: GatewayProcess, python_clients: Any, user: str, transports: list[str] | None
+) -> None:
+    client = python_clients.open(gateway.url, token=gateway.token(user), transports=transports).connected()
+    client.answer_all({"hash": b"\x00\x01"})
+
+    body = gateway.push_user(user, "ask", 1, ack=ALL)
+
+    assert [(ack["data"], ack["binary"]) for ack in body["acks"]] == [({"hash": "AAE="}, ["/data/hash"])]
+    client.disconnect()
+
+
+def test_buffers_of_acknowledgements_cross_replicas_and_are_bounded(
+    redis_server: RedisServer, node: NodeClients, user: str
+) -> None:
+    room = f"org:{user}"
+    with ExitStack() as stack:
+        replicas = [
+            GatewayProcess(replica_id=f"r{number}", redis_url=redis_server.url) for number in range(3)
+        ]
+        for replica in replicas:
+            stack.callback(replica.stop)
+        clients = [
+            node.open(
+                replicas[number % 3].url,
+                token=replicas[0].token(f"{user}-{number}", rooms=[room]),
+                transports=[["websocket"], ["polling"]][number % 2],
+            )
+            for number in range(24)
+        ]
+        for number, client in enumerate(clients):
+            client.connected().answer_all({"n": number, "file": {"$bytes": [number] * 100}})
+
+        small = replicas[1].backend.push_room(room, "ask", ack=ALL).body
+        for client in clients:
+            client.answer_all({"$zeros": 60_000})
+        large = replicas[2].backend.push_room(room, "ask", ack=ALL)
+        clients[0].answer_all({"$zeros": 60_000}, {"$zeros": 60_000})
+        alone = replicas[1].backend.push_user(f"{user}-0", "ask", ack=ALL).body
+
+        assert (small["complete"], small["asked"], small["acked"]) == (True, 24, 24)
+        assert {ack["data"]["n"]: ack["data"]["file"] for ack in small["acks"]} == {
+            number: encoded(bytes([number] * 100)) for number in range(24)
+        }
+        assert {tuple(ack["binary"]) for ack in small["acks"]} == {("/data/file",)}
+        assert (large.body["complete"], large.body["acked"], large.body["truncated"]) == (True, 24, True)
+        assert 1 < len(large.body["acks"]) <= 1024 * 1024 // 80_000
+        assert len(large.text) <= 1024 * 1024
+        assert (alone["complete"], alone["acked"], alone["gone"]) == (False, 0, 1)
+        clients[0].wait("disconnect")
+        for client in clients:
+            client.disconnect()
+        assert [replica.failures() for replica in replicas] == [[], [], []]
+
+
+PLACEHOLDERS = ",".join(f'{{"_placeholder":true,"num":{number}}}' for number in range(11))
+
+
+@pytest.mark.parametrize("kind", ["event", "acknowledgement"])
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_client_that_leaves_out_attachments_is_closed_in_time_and_holds_no_memory(
+    impatient: GatewayProcess, http: aiohttp.ClientSession, user: str, transport: str, kind: str
+) -> None:
+    seen = len(impatient.log.entries)
+    packet = f'453-["share",{PLACEHOLDERS}]' if kind == "event" else f"463-7[{PLACEHOLDERS}]"
+
+    if transport == "websocket":
+        client = await RawSocket.open(http, impatient.url)
+        await client.join(impatient.token(user))
+        await client.send(packet, b"1")
+        assert await client.closed() == (1002, [])
+    else:
+        polling = await RawPolling(http, impatient.url).open()
+        await polling.join(impatient.token(user))
+        assert await polling.post(packet, "b" + encoded(b"1")) == (200, "ok")
+
+    line = impatient.log.wait(lambda entry: entry["event"] == "packet.malformed", after=seen)
+    assert (line["error"], line["users"]) == ("AttachmentsOverdue", [user])
+    impatient.log.wait(
+        lambda entry: entry["event"] == "connection.closed" and entry["reason"] == "protocol_error",
+        after=seen,
+    )
+    wait_until(
+        lambda: "\nsio_gateway_arriving_body_bytes 0.0\n" in read_metrics(impatient.url), "nothing is held"
+    )
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param([f"462-7[{PLACEHOLDERS}]", b"1", '42["x"]'], id="event in between"),
+        pytest.param([f"462-7[{PLACEHOLDERS}]", b"1", f"462-8[{PLACEHOLDERS}]"], id="packet in between"),
+        pytest.param([f"462-7[{PLACEHOLDERS}]", b"1", b"2", b"3"], id="more than announced"),
+        pytest.param([f"4611-7[{PLACEHOLDERS}]"], id="more than allowed"),
+        pytest.param(["461-7["], id="no JSON"),
+        pytest.param(["461-/nowhere,7[]"], id="no connection"),
+    ],
+)
+async def test_incomplete_binary_acknowledgement_closes_the_transport_as_on_the_stock_server(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str, frames: list[str | bytes]
+) -> None:
+    client = await RawSocket.open(http, gateway.url)
+    await client.join(gateway.token(user))
+
+    await client.send(*frames)
+
+    assert await client.closed() == (1002, [])
+
+
+async def test_engine_packets_between_attachments_are_no_part_of_the_packet(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    client = await RawSocket.open(http, gateway.url)
+    await client.join(gateway.token(user))
+
+    await client.send('452-7["x",{"_placeholder":true,"num":0}]', "3", b"1", "3", b"2")
+
+    assert (await client.frame()).startswith("437[")
+    await client.socket.close()
 
 
 CATALOGUE = """

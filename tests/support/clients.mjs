@@ -50,8 +50,9 @@ function watch(id, socket) {
   });
 }
 
-// JSON has no bytes: {"$bytes": [1, 2]} stands for them in commands, {"$base64": "AQI="} in reports.
+// JSON has no bytes: {"$bytes": [1, 2]} and {"$zeros": 2} stand for them in commands, {"$base64": "AQI="} in reports.
 const revive = (value) => {
+  if (value?.$zeros) return Buffer.alloc(value.$zeros);
   if (value?.$bytes) return Buffer.from(value.$bytes);
   if (Array.isArray(value)) return value.map(revive);
   if (value?.constructor !== Object) return value;

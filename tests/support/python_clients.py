@@ -30,6 +30,7 @@ class PythonClients(Clients):
         self._loop = asyncio.new_event_loop()
         self._sockets: dict[str, tuple[socketio.AsyncClient, str]] = {}
         self._connect_ended: dict[str, asyncio.Event] = {}
+        self._answers: dict[str, tuple[Any, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -70,6 +71,9 @@ class PythonClients(Clients):
                 self.journal.add(
                     {"id": client_id, "type": "ack", "ackId": command["ackId"], "answer": [answer]}
                 )
+            case "answerAll":
+                self._answers[client_id] = tuple(command["args"])
+                self.journal.add({"id": client_id, "type": "answering", "answerId": command["answerId"]})
             case "disconnect":
                 await client.shutdown()
             case unknown:
@@ -124,9 +128,12 @@ class PythonClients(Clients):
             lambda reason: report("disconnect", reason=_REASONS.get(reason, reason)),
             namespace=namespace,
         )
-        client.on(
-            "*", lambda event, *args: report("event", event=event, args=list(args)), namespace=namespace
-        )
+
+        def on_event(event: str, *args: Any) -> tuple[Any, ...] | None:
+            report("event", event=event, args=list(args))
+            return self._answers.get(client_id)
+
+        client.on("*", on_event, namespace=namespace)
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a coroutine on the loop of the thread. Coroutines run in the order of the calls until they wait."""

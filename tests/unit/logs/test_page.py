@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gateway.domain.sampling import Sampling
-from gateway.socketio_server.server import CLIENT_DISCONNECT
+from gateway.socketio_server.access_log import CLIENT_DISCONNECT
 from gateway.transport.errors import ALL_CLOSE_REASONS
 from tests.support.paths import ROOT
 from tests.unit.logs.source_events import LEVELS, lines_in_sources

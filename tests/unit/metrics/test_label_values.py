@@ -13,8 +13,8 @@ from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.errors import ConnectionRejected, GatewayError, RecoveryFailed, TokenRejected
 from gateway.hub.registry import SKIPPED
 from gateway.metrics.push import KEY_CODES
+from gateway.socketio_server.access_log import REJECTIONS
 from gateway.socketio_server.connect_handshake import RECOVERIES
-from gateway.socketio_server.server import REJECTIONS
 from gateway.socketio_server.token_refresh import REFRESHES
 from gateway.transport import errors
 from ingest_api.errors import STATUSES

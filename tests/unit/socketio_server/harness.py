@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from gateway.hub import Connection
@@ -13,6 +14,7 @@ from gateway.socketio_server.client_acks import ClientAcks
 from gateway.socketio_server.connect_handshake import ConnectHandshake, ConnectPace
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
+from gateway.socketio_server.unfinished_packets import AttachmentLimits
 from gateway.transport.packets import message
 from gateway.transport.session import EngineSession, Handshake
 from tests.support.metrics import counted
@@ -23,6 +25,8 @@ from tests.unit.transport.recording import RecordingWriter
 CONNECT_TIMEOUT_SECONDS = 45.0
 SEND_BUFFER_BYTES = 10_000
 MAX_ATTACHMENTS_BYTES = 1_000
+ATTACHMENT_SECONDS = 10.0
+MAX_ARRIVING_BYTES = 10_000
 
 
 class Verifier:
@@ -80,13 +84,16 @@ class ServerHarness:
         self.upgraded: list[Connection] = []
         services = self.services
         self.clients = Clients(services.clock)
+        self.arriving = ArrivingBodies(max_bytes=MAX_ARRIVING_BYTES)
         self.server = SocketIOServer(
             SocketIOOptions(
                 namespaces=("/", "/events"),
                 transports=("polling", "websocket"),
                 connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
                 messages_per_second=messages_per_second,
-                max_attachments_bytes=MAX_ATTACHMENTS_BYTES,
+                attachments=AttachmentLimits(
+                    max_bytes=MAX_ATTACHMENTS_BYTES, timeout_seconds=ATTACHMENT_SECONDS
+                ),
             ),
             clients=self.clients,
             handshake=ConnectHandshake(
@@ -112,6 +119,7 @@ class ServerHarness:
             clock=services.clock,
             volatile_skipped=services.hub.count_volatile_skipped,
             metrics=services.metrics,
+            arriving=self.arriving,
         )
         self.verifier.known["alice"] = services.identity("alice", "org:7")
 

@@ -8,7 +8,7 @@ from gateway.domain.acks import ALL, AckReport, AckTerms
 from gateway.domain.messages import Message, new_id
 from gateway.domain.positions import START
 from gateway.hub import Hub
-from tests.unit.socketio_server.harness import ServerHarness, SocketClient
+from tests.unit.socketio_server.harness import MAX_ATTACHMENTS_BYTES, ServerHarness, SocketClient
 
 
 async def ask(hub: Hub, room: str = "user:alice") -> str:
@@ -120,3 +120,94 @@ async def test_connection_that_is_closed_is_gone() -> None:
     await client.send("1")
 
     assert await reports(harness.services.hub, message_id) == [AckReport(1, 0, 1, 0, ())]
+
+
+PLACEHOLDER = '{"_placeholder":true,"num":0}'
+
+
+async def test_buffers_of_an_acknowledgement_are_base64_with_pointers() -> None:
+    harness = ServerHarness()
+    client = await harness.connected()
+    message_id = await ask(harness.services.hub)
+
+    await client.send(
+        f'62-{asked_id(client)}[{{"a/b":{PLACEHOLDER}}},{{"num":1,"_placeholder":true}}]', b"\0\1", b""
+    )
+
+    [report] = await reports(harness.services.hub, message_id)
+    [ack] = report.acks
+    assert (ack.arguments, ack.number, ack.binary) == ('[{"a/b":"AAE="},""]', 2, ("/args/0/a~1b", "/args/1"))
+    assert harness.counted("client_acks_total") == {"received": 1}
+    assert not client.session.is_closed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [f"[{PLACEHOLDER},{PLACEHOLDER}]", f"[{PLACEHOLDER},NaN]", f'[{PLACEHOLDER},{{"_placeholder":1}}]'],
+)
+async def test_binary_acknowledgement_that_cannot_be_passed_on_is_dropped(arguments: str) -> None:
+    harness = ServerHarness()
+    client = await harness.connected()
+    message_id = await ask(harness.services.hub)
+
+    await client.send(f"61-{asked_id(client)}{arguments}", b"x")
+
+    assert await reports(harness.services.hub, message_id) == [AckReport(1, 0, 0, 1, ())]
+    assert harness.counted("client_acks_total") == {"malformed": 1}
+    assert not client.session.is_closed
+
+
+async def test_binary_acknowledgement_after_the_end_or_a_second_one_is_ignored() -> None:
+    harness = ServerHarness()
+    client = await harness.connected()
+    message_id = await ask(harness.services.hub)
+    first = asked_id(client)
+
+    await client.send(f"61-{first}[{PLACEHOLDER}]", b"x")
+    await client.send(f"61-{first}[{PLACEHOLDER}]", b"y", f"61-99[{PLACEHOLDER}]", b"z")
+
+    [report] = await reports(harness.services.hub, message_id)
+    assert [ack.arguments for ack in report.acks] == ['["eA=="]']
+    assert not client.session.is_closed
+
+
+async def test_binary_acknowledgements_that_were_asked_for_are_free_of_the_rate() -> None:
+    harness = ServerHarness(messages_per_second=1)
+    client = await harness.connected()
+    for _ in range(20):
+        await ask(harness.services.hub)
+        await client.send(f"61-{asked_id(client)}[{PLACEHOLDER}]", b"x")
+    assert harness.counted("client_acks_total") == {"received": 20}
+    assert not client.packets[-1].startswith("1")
+
+    for _ in range(5):
+        await client.send(f"61-5[{PLACEHOLDER}]", b"x")
+
+    assert client.packets[-1] == "1"
+
+
+async def test_text_and_attachments_of_an_acknowledgement_have_the_size_of_a_message_together() -> None:
+    harness = ServerHarness()
+    client = await harness.connected()
+    sizes = []
+    for more in (0, 1):
+        message_id = await ask(harness.services.hub)
+        text = f"61-{asked_id(client)}[{PLACEHOLDER}]"
+        await client.send(text, bytes(MAX_ATTACHMENTS_BYTES - len(text) + more))
+        [report] = await reports(harness.services.hub, message_id)
+        sizes.append((report.acked, report.gone))
+
+    assert sizes == [(1, 0), (0, 1)]
+    assert client.writer.closed == [1009]
+
+
+async def test_connection_that_is_closed_between_its_attachments_is_gone() -> None:
+    harness = ServerHarness()
+    client = await harness.connected()
+    message_id = await ask(harness.services.hub)
+
+    await client.send(f"62-{asked_id(client)}[{PLACEHOLDER}]", b"x")
+    client.session.lost("transport_close")
+
+    assert await reports(harness.services.hub, message_id) == [AckReport(1, 0, 1, 0, ())]
+    assert harness.arriving.bytes == 0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from socketio import packet
 
-from gateway.domain.attachments import placeholder
+from gateway.domain.attachments import placeholder, with_buffers
 from gateway.domain.messages import Message
 from gateway.domain.positions import START, Position
 from gateway.interfaces import Frames
@@ -68,7 +68,9 @@ def test_acknowledgement_is_decoded_as_python_socketio_encodes_it(
     text = sent.encode()
     read = packets.decode_ack(text)
 
-    assert packets.ack_address(text) == (namespace, ack_id)
+    address = packets.ack_address(text)
+    assert address is not None
+    assert (address.namespace, address.ack_id, address.attachments) == (namespace, ack_id, 0)
     assert read is not None
     assert (read.namespace, read.ack_id, json.loads(read.arguments), read.number) == (
         namespace,
@@ -82,7 +84,66 @@ def test_acknowledgement_is_decoded_as_python_socketio_encodes_it(
 def test_arbitrary_text_is_an_acknowledgement_or_none(text: str) -> None:
     read = packets.decode_ack(text)
 
-    assert read is None or packets.ack_address(text) == (read.namespace, read.ack_id)
+    address = packets.ack_address(text)
+    assert read is None or (address is not None and address[:2] == (read.namespace, read.ack_id))
+
+
+BUFFERS = st.recursive(
+    st.one_of(
+        st.none(), st.integers(-(2**70), 2**70), st.text(max_size=3), st.binary(min_size=2, max_size=5)
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text("a/~_é", max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(namespace=st.sampled_from(NAMESPACES), values=st.lists(BUFFERS, max_size=4))
+def test_acknowledgement_with_buffers_is_base64_with_pointers_to_it(
+    namespace: str, values: list[Any]
+) -> None:
+    sent = packet.Packet(packet.ACK, namespace=namespace, id=7, data=values)
+    encoded = sent.encode()
+    text, *attachments = encoded if isinstance(encoded, list) else [encoded]
+
+    read = packets.decode_ack(text, attachments)
+
+    assert read is not None
+    assert (read.namespace, read.ack_id, read.number) == (namespace, 7, len(values))
+    arguments = json.loads(read.arguments)
+    members = {"data": arguments[0]} if len(values) == 1 else {"args": arguments}
+    expected = {"data": values[0]} if len(values) == 1 else {"args": values}
+    assert len(read.binary) == len(attachments)
+    assert with_buffers(members, read.binary) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '[{"_placeholder":true,"num":1}]',
+        '[{"_placeholder":true,"num":-1}]',
+        '[{"_placeholder":true,"num":"0"}]',
+        '[{"_placeholder":true,"num":false}]',
+        '[{"_placeholder":true,"num":0.0}]',
+        '[{"_placeholder":true}]',
+        '[{"_placeholder":1,"num":0}]',
+        '[{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]',
+        '[{"_placeholder":true,"num":0},{"a":{"_placeholder":"text"}}]',
+        '[{"_placeholder":true,"num":0},NaN]',
+        '[{"_placeholder":true,"num":0},"\\ud800"]',
+    ],
+)
+def test_acknowledgement_whose_placeholders_do_not_name_each_attachment_once_is_none(arguments: str) -> None:
+    assert packets.decode_ack(f"61-7{arguments}", [b"x"]) is None
+
+
+def test_placeholder_of_an_acknowledgement_may_have_its_members_in_any_order() -> None:
+    read = packets.decode_ack(
+        '62-/n,7[{"num":1,"_placeholder":true,"x":1},{ "_placeholder" : true , "num" : 0 }]', [b"a", b"b"]
+    )
+
+    assert read == packets.AckPacket("/n", 7, '["Yg==","YQ=="]', 2, ("/args/0", "/args/1"))
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)

@@ -23,7 +23,9 @@ from gateway.domain.messages import Message, new_id
 from gateway.hub import ConnectionState
 from tests.support.waiter import TIMEOUT_SECONDS, await_until
 from tests.unit.socketio_server.harness import (
+    ATTACHMENT_SECONDS,
     CONNECT_TIMEOUT_SECONDS,
+    MAX_ARRIVING_BYTES,
     MAX_ATTACHMENTS_BYTES,
     ServerHarness,
     connect,
@@ -311,6 +313,52 @@ async def test_attachments_that_are_too_large_together_close_the_transport(harne
     assert (before, client.writer.closed) == ([], [1009])
     assert harness.counted("connections_closed_total") == {"/ message_too_large": 1}
     assert len(harness.clients.unauthenticated) == 0
+
+
+@pytest.mark.parametrize("packet", ['53-["message"]', "63-5[]"])
+async def test_attachment_that_is_overdue_closes_the_transport(harness: ServerHarness, packet: str) -> None:
+    client = await harness.connected()
+    timers = len(harness.services.schedule)
+
+    await client.send(packet)
+    harness.services.schedule.advance(ATTACHMENT_SECONDS - 1)
+    await client.send(b"1")
+    harness.services.schedule.advance(ATTACHMENT_SECONDS - 1)
+    await client.send(b"2")
+    before = list(client.writer.closed)
+    harness.services.schedule.advance(ATTACHMENT_SECONDS + 1)
+
+    assert (before, client.writer.closed) == ([], [1002])
+    assert harness.counted("connections_closed_total") == {"/ protocol_error": 1}
+    assert harness.arriving.bytes == 0
+    assert len(harness.services.schedule) <= timers
+
+
+async def test_packet_whose_attachments_have_arrived_leaves_no_timer_and_no_bytes(
+    harness: ServerHarness,
+) -> None:
+    client = await harness.connected()
+    timers = len(harness.services.schedule)
+
+    await client.send('52-["message"]', b"1")
+    held = harness.arriving.bytes
+    await client.send(b"2")
+
+    assert held > 0
+    assert (harness.arriving.bytes, len(harness.services.schedule)) == (0, timers)
+
+
+async def test_packets_without_their_attachments_make_room_for_others(harness: ServerHarness) -> None:
+    clients = [await harness.connected() for _ in range(12)]
+
+    for client in clients:
+        await client.send('52-["message"]', bytes(MAX_ATTACHMENTS_BYTES))
+
+    aborted = [client.session.is_closed for client in clients]
+    assert aborted == sorted(aborted, reverse=True)
+    assert 2 <= aborted.count(True) <= 5
+    assert harness.arriving.bytes <= MAX_ARRIVING_BYTES
+    assert harness.counted("connections_closed_total") == {"/ payload_rejected": aborted.count(True)}
 
 
 async def test_unknown_event_is_acknowledged_if_an_acknowledgement_is_requested(
