@@ -32,7 +32,8 @@ class RecoverySession:
     former owner is recognised and changes nothing. ``rooms`` are the rooms of the connection. ``joined_at`` has those
     that it joined after ``first_position``, each with the position at which it joined: older messages of that room are
     not for it. ``joined_rooms`` are those of the rooms that it joined by itself: no token granted them, so they stay
-    when it is resumed with another token.
+    when it is resumed with another token. ``changed_at`` is the position up to which every change of rooms by a backend
+    has taken effect: it may have left such a room again since then.
     """
 
     pid: str
@@ -44,6 +45,7 @@ class RecoverySession:
     first_position: Position
     joined_at: Mapping[str, Position] = field(default_factory=dict, hash=False)
     joined_rooms: frozenset[str] = frozenset()
+    changed_at: Position | None = None
 
     def visible_from(self, room: str | None) -> Position:
         """Return the position after which messages to a room are for this connection; room None is everyone."""
@@ -73,15 +75,20 @@ class RecoverySession:
 
         Of the rooms only those are left that no token granted, and that were not joined after the change.
         """
+        if self.changed_at is not None and not positions.is_after(at, self.changed_at):
+            return self
         if change.is_join:
             added = [room for room in change.changed if room not in self.rooms]
-            return self.with_rooms(self.rooms.union(added), at, joined=self.joined_rooms.union(added))
-        left = [
-            room
-            for room in self.joined_rooms.intersection(change.changed)
-            if positions.is_after(at, self.visible_from(room))
-        ]
-        return self.with_rooms(self.rooms.difference(left), at, joined=self.joined_rooms.difference(left))
+            changed = self.with_rooms(self.rooms.union(added), at, joined=self.joined_rooms.union(added))
+        else:
+            left = [
+                room
+                for room in self.joined_rooms.intersection(change.changed)
+                if positions.is_after(at, self.visible_from(room))
+            ]
+            joined = self.joined_rooms.difference(left)
+            changed = self.with_rooms(self.rooms.difference(left), at, joined=joined)
+        return replace(changed, changed_at=at)
 
     def began_at(self, position: Position, visible: VisibleRooms) -> RecoverySession:
         """Return the session as if it had begun at an earlier position, and joined its rooms when ``visible`` says."""
@@ -90,7 +97,7 @@ class RecoverySession:
             for room, at in visible.items()
             if room in self.rooms and positions.is_after(at, position)
         }
-        return replace(self, first_position=position, joined_at=later)
+        return replace(self, first_position=position, joined_at=later, changed_at=self.first_position)
 
     def replay_start(self, offset: Position | None) -> Position:
         """Return the position to replay from: the offset of the client, but never before ``first_position``."""

@@ -6,6 +6,7 @@ import math
 import time
 from asyncio import Lock
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import Enum
 from typing import Final, Protocol
 
@@ -198,6 +199,14 @@ class Connection:
         if change.is_join:
             return self.rooms.union(change.changed)
         return self.rooms.difference(self.joined_rooms.intersection(change.changed))
+
+    def note_changes(self, upto: Position) -> None:
+        """Apply no change of rooms up to a position again when it is resumed, because it has all of them.
+
+        Its session is written with its next change: until then the same changes have no effect anyway.
+        """
+        if self.session is not None:
+            self.session = replace(self.session, changed_at=upto)
 
     def attach_session(self, session: RecoverySession) -> None:
         """Make the connection resumable with a session."""

@@ -108,6 +108,7 @@ class Memberships:
             if self.is_within_limit(connection, rooms):
                 await self.change(connection, rooms, at=at)
             else:
+                connection.note_changes(at)
                 log.info("rooms.too_many", sid=connection.sid, rooms=len(rooms) - 1)
 
     def is_within_limit(self, connection: Connection, rooms: frozenset[str]) -> bool:
@@ -160,6 +161,8 @@ class Memberships:
                 return
             if session is not None:
                 connection.session = session.with_rooms(rooms, at or position, joined=joined)
+                if at is not None:
+                    connection.note_changes(at)
         try:
             await self._record(connection)
         except BaseException:

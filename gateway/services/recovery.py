@@ -130,7 +130,7 @@ class Recovery:
                 raise RecoveryFailed(HISTORY_TRIMMED)
             began = session.began_at(after, await self._granted(connection))
             page = await self._read_without_gap(connection, after)
-            if hides_message(began, connection.rooms, page, capped_rooms=frozenset(began.joined_at)):
+            if depends_on(began, page, capped_rooms=frozenset(began.joined_at)):
                 raise RecoveryFailed(GRANT_UNKNOWN)
         except RecoveryFailed as reason:
             return None, reason.code
@@ -232,27 +232,26 @@ def _ends(command: DisconnectCommand, identity: Identity) -> bool:
     return not (command.revoke and identity.issued_at is not None and identity.issued_at >= command.at)
 
 
-def hides_message(
-    session: RecoverySession, rooms: frozenset[str], page: Page, *, capped_rooms: frozenset[str]
-) -> bool:
-    """Whether a page has a message of which only the position of a capped room hides that it is for a connection."""
+def depends_on(session: RecoverySession, page: Page, *, capped_rooms: frozenset[str]) -> bool:
+    """Whether a page has a message that is for a session, or not, because of the position of a capped room alone."""
     later = {room: at for room, at in session.joined_at.items() if room not in capped_rooms}
     uncapped = replace(session, joined_at=later)
     return any(
         isinstance(entry, Message)
-        and _reaches(uncapped, rooms, entry, position)
-        and not _reaches(session, rooms, entry, position)
+        and _reaches(uncapped, entry, position) is not _reaches(session, entry, position)
         for position, entry in page.entries
     )
 
 
 def _is_for(connection: Connection, entry: LogEntry, position: Position) -> bool:
     session = connection.session
-    return session is not None and _reaches(session, connection.rooms, entry, position)
+    return session is not None and _reaches(session, entry, position)
 
 
-def _reaches(session: RecoverySession, rooms: frozenset[str], entry: LogEntry, position: Position) -> bool:
-    if isinstance(entry, SessionTakeover | DataChange) or not rooms.isdisjoint(entry.exclude):
+def _reaches(session: RecoverySession, entry: LogEntry, position: Position) -> bool:
+    if isinstance(entry, SessionTakeover | DataChange):
+        return False
+    if entry.exclude and any(_sees(session, room, position) for room in entry.exclude):
         return False
     if isinstance(entry, Message) and not all(_sees(session, room, position) for room in entry.all_of):
         return False

@@ -22,8 +22,8 @@ from gateway.services.recovery import (
     ConnectResult,
     Recovery,
     before_change,
+    depends_on,
     find_disconnect,
-    hides_message,
     messages_in,
 )
 
@@ -126,11 +126,7 @@ class Replayer:
             page = replace(page, gap=page.gap or DATA_LOST)
         page, change = before_change(connection, page, replay.position)
         session, capped = connection.session, replay.capped_rooms
-        if (
-            capped
-            and session is not None
-            and hides_message(session, connection.rooms, page, capped_rooms=capped)
-        ):
+        if capped and session is not None and depends_on(session, page, capped_rooms=capped):
             page = replace(page, gap=page.gap or GRANT_UNKNOWN)
             replay = replay._replace(capped_rooms=frozenset())
         replay = replay._replace(position=page.last_position, change=change)
@@ -166,4 +162,6 @@ class Replayer:
             for message in [message for _, message in messages if message.trace is not None]:
                 self._deliveries.replayed(message, connection.sid)
         if is_last and connection.state is not ConnectionState.CLOSED:
+            if page.last_position != connection.first_position:
+                connection.note_changes(page.last_position)
             connection.go_live(None if connection.session is None else page.last_position)

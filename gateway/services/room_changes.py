@@ -232,6 +232,9 @@ class RoomChangeListener:
                 changing = [each for each in batch if each.rooms_after(change, position) != each.rooms]
                 fitting = [each for each in changing if self._fits(each, change, position)]
                 rejected += len(changing) - len(fitting)
+                for each in batch:
+                    if each not in fitting:
+                        each.note_changes(position)
                 failure = failure or await self._change(change, position, fitting, addresses)
                 if failure:
                     self._disconnect(fitting, failure)

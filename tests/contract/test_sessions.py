@@ -20,7 +20,12 @@ SESSION = RecoverySession(
     rooms=frozenset({"a", "käse"}),
     first_position=Position("1700000000000-3"),
 )
-JOINED = replace(SESSION, joined_at={"käse": Position("1700000000000-4")}, joined_rooms=frozenset({"käse"}))
+JOINED = replace(
+    SESSION,
+    joined_at={"käse": Position("1700000000000-4")},
+    joined_rooms=frozenset({"käse"}),
+    changed_at=Position("1700000000000-5"),
+)
 OTHER = "replica-1/t2"
 
 

@@ -1,11 +1,11 @@
 """Recovery sessions and their records.
 
-    sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e", "j"}
+    sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e", "j", "c"}
                   format, sid, first position, rooms, {room: position at which it was joined} for rooms joined later,
-                  rooms that no token granted
+                  rooms that no token granted, position up to which changes of rooms took effect
 
-The previous release reads records without "j", which there is only if a room was joined, and ignores it: a connection
-that is resumed there leaves these rooms.
+There is "j" only if a room was joined, and "c" only after a change. Former releases know one or none of them: a
+connection that is resumed there leaves the rooms of "j", or has the changes applied again.
 
 A parked record also has "n", as its last field: the generation of the log, a blank, and the newest position that the
 replica had read when the connection was lost. A log that does not hold it any more has lost data (resume_session.lua).
@@ -45,6 +45,8 @@ def encode_session(session: RecoverySession) -> str:
     }
     if session.joined_rooms:
         rest["j"] = sorted(session.joined_rooms)
+    if session.changed_at is not None:
+        rest["c"] = session.changed_at
     return f"{session.owner}\n{session.user}\n{session.namespace}\n{_ENCODE(rest)}"
 
 
@@ -66,6 +68,7 @@ def decode_session(pid: str, value: bytes) -> RecoverySession | None:
             first_position=positions.parse(rest["p"]),
             joined_at={room: positions.parse(position) for room, position in rest["e"].items()},
             joined_rooms=rooms.intersection(map(_text, _list(rest.get("j", [])))),
+            changed_at=positions.parse(rest["c"]) if "c" in rest else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedPosition):
         return None

@@ -156,6 +156,7 @@ async def test_joined_room_survives_a_refreshed_token_and_recovery(services: Ser
     after = await resume(services, alice, "other")
 
     assert after.connection.rooms == {"user:alice", after.connection.sid, "other", "a"}
+    print(after.transport.events, after.connection.session)
     assert names(after) == ["m1"]
 
 
@@ -198,6 +199,7 @@ async def test_connection_whose_rooms_are_locked_too_long_is_disconnected_and_fi
 
     after = await resume(services, alice)
 
+    print(after.transport.events, after.connection.session)
     assert names(after) == ["m1"]
     assert after.connection.joined_rooms == {"a"}
 
@@ -237,6 +239,7 @@ async def test_rooms_joined_while_away_decide_whom_a_later_entry_reaches(service
     await services.push("b", "m1")
     command = DisconnectCommand(new_id(), "", ("/",), services.clock.now(), room="b")
     after = await resume(services, alice)
+    print(after.transport.events, after.connection.session)
     assert names(after) == ["m1"]
     await lose(services, after)
     await leave(services, "b")
@@ -268,6 +271,52 @@ async def test_new_connection_is_not_in_rooms_that_others_of_the_user_joined_bef
 
     assert fresh.connection.joined_rooms == kept.connection.joined_rooms == set()
     assert names(kept) == []
+
+
+async def test_room_that_was_left_is_not_joined_again_by_an_earlier_change(services: Services) -> None:
+    alice = await client(services)
+    await join(services, "a")
+    await services.memberships.join(alice.connection, ["b"])
+    await join(services, "b")  # changes nothing
+    await services.memberships.leave(alice.connection, ["a", "b"])
+    await lose(services, alice)
+    await join(services, "away", "again")
+    after = await resume(services, alice)
+    assert after.connection.joined_rooms == {"away", "again"}
+    await join(services, "again")
+    await services.memberships.leave(after.connection, ["again"])
+    await lose(services, after)
+
+    again = await resume(services, after)
+
+    assert again.connection.joined_rooms == {"away"}
+
+
+async def test_join_that_was_rejected_stays_rejected(services: Services) -> None:
+    alice = await client(services, "role:1", "role:2", "role:3", "role:4")
+    assert (await join(services, "a", "b")).rejected == 1
+    await services.connector.refresh(alice.connection, services.identity("alice"))
+    await lose(services, alice)
+
+    after = await resume(services, alice)
+
+    assert after.connection.joined_rooms == set()
+
+
+async def test_message_missed_before_a_room_was_joined_is_not_excluded_by_that_room(
+    services: Services,
+) -> None:
+    alice = await client(services)
+    await services.push("user:alice", "m1", exclude="a")
+    await join(services, "a")
+    await services.push("user:alice", "m2", exclude="a")
+    await services.wait_delivered()
+    assert names(alice) == ["m1"]
+    await lose(services, alice)
+
+    after = await resume(services, alice)
+
+    assert names(after) == ["m1"]
 
 
 # a model of plain sets
