@@ -50,10 +50,7 @@ def build_rest_api(
     arriving: ArrivingBodies,
     rejections: RejectionLimit,
 ) -> RestApi:
-    """Build the REST API. ``keys`` are the ingest keys in effect, by id. ``factory`` makes metrics of services.
-
-    The rest is as in ``create_rest_api``.
-    """
+    """Build the REST API. ``keys`` are the ingest keys by id; the rest is as in ``create_rest_api``."""
     revocations = TokenRevocations(
         disconnects=disconnects,
         clock=clock,
