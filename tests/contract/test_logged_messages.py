@@ -82,6 +82,28 @@ async def test_entries_that_are_no_messages_are_not_among_the_newest(state: Stat
     assert (await read_newest(state, at("s1"), limit=2)).entries == (items[0],)
 
 
+async def test_newest_message_is_found_behind_thousands_of_other_entries(make_state: MakeState) -> None:
+    state = await make_state(history_length=20_000)
+    items = await append(state, *(message("a") for _ in range(3)))
+    await append(state, *(room_change("a") for _ in range(1_300)))
+
+    for limit in (1, 2, 100):
+        page = await read_newest(state, at("a"), limit=limit)
+        assert (list(page.entries), page.gap) == (items[-limit:], None)
+
+
+async def test_thousands_of_erased_messages_are_passed_over(make_state: MakeState) -> None:
+    state = await make_state(history_length=20_000)
+    await append(state, room_change("a"))
+    erased = await append(state, *(message("a") for _ in range(5_000)))
+    assert await state.logged_messages.erase(at("a"), erased[-1][0]) == 5_000
+
+    page = await read_newest(state, at("a"))
+    assert (page.entries, page.gap) == ((), None)
+    items = await append(state, message("a"))
+    assert list((await read_newest(state, at("a"))).entries) == items
+
+
 async def test_newest_messages_report_a_gap_only_where_others_should_be_held(make_state: MakeState) -> None:
     state = await make_state(history_length=10)
     await append(state, *(message("a") for _ in range(5)))

@@ -54,12 +54,23 @@ class RedisLoggedMessages:
         self._age_ms = int(age_seconds * 1000)
 
     async def newest(self, address: Address, *, max_messages: int, max_bytes: int) -> Page:
-        gap, found = await self._commands.call("newest", address_name(address), max_messages, max_bytes)
+        gap, found = await self._newest(address_name(address), max_messages, max_bytes)
         items, is_lost = self._decode(found)
         if is_lost or self._losses.is_unmarked:
             gap = DATA_LOST.encode()
         last = items[0][0] if items else positions.START
         return Page(tuple(reversed(items)), last, False, gap.decode() if gap else None)
+
+    async def _newest(self, address: str, max_messages: int, max_bytes: int) -> tuple[bytes, list[Any]]:
+        """Return the code of a gap or nothing, and the messages as the script returns them.
+
+        A script examines a part of the index, and there may be no message in it.
+        """
+        before = b""
+        while True:
+            gap, found, before = await self._commands.call("newest", address, max_messages, max_bytes, before)
+            if found or not before:
+                return gap, found
 
     async def erase(self, address: Address, upto: Position) -> int:
         """Erase a page at a time: what the index of the address has, then what the log has longer than the index.
