@@ -24,7 +24,7 @@ FAMILIES: Final = frozenset({
     "absent", "ack", "acks", "answers", "changed", "conns", "data", "dead_letters", "dead_order", "ids",
     "index", "intent", "large", "left", "left_of", "list_order", "listed", "members", "nonces", "online",
     "owners", "parked", "parked_at", "presence", "queue", "rate", "replica", "revoked", "revoked_token",
-    "room", "room_users", "rooms", "sessions", "to", "undelivered", "user", "user_acks", "volatile",
+    "room", "room_users", "rooms", "sessions", "sids", "to", "undelivered", "user", "user_acks", "volatile",
     "webhook", "workers",
 })  # fmt: skip
 """The words with which the names of many keys begin, behind the prefix and a colon."""

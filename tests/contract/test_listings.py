@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.event_catalogue import Glob, RoomRule
 from gateway.domain.listings import (
+    MAX_PAGE_BYTES,
     ConnectionPage,
     ListedName,
     MemberRules,
@@ -21,7 +22,7 @@ from gateway.domain.listings import (
 )
 from gateway.domain.names import user_room
 from gateway.domain.presence import ClosedConnection
-from gateway.domain.socket_data import StoredData
+from gateway.domain.socket_data import MAX_DATA_BYTES, StoredData, encode_data
 from tests.contract.states import REPLICA, MakeState, StateUnderTest
 from tests.contract.values import connection
 
@@ -175,6 +176,52 @@ async def test_connections_of_a_user_are_read_in_pages(state: StateUnderTest) ->
     assert await sids(partial(state.listings.connections_of, "bob", None)) == []
 
 
+async def test_connections_of_a_user_with_very_many_are_walked_while_they_change(
+    state: StateUnderTest,
+) -> None:
+    stays = sorted(f"~{letter}{number}" for number in range(45) for letter in "Aa")
+    for sid in stays:
+        await register(state, sid, "ann", "org:7")
+    walk_all = partial(state.listings.connections_of, "ann", None)
+    found: list[str] = []
+    after, others = "", 0
+    while True:
+        page = await walk_all(Slice(10, after))
+        found += [each.connection.sid for each in page.connections]
+        after = page.next
+        if not after:
+            break
+        # Above a hundred connections, and below again.
+        for _ in range(30):
+            others += 1
+            await register(state, f"~Z{others}", "ann")
+            if others > 25:
+                await state.presence.unregister(f"~Z{others - 25}")
+
+    assert [sid for sid in found if sid in stays] == stays
+    assert found == sorted(set(found))
+    assert await sids(walk_all) == sorted([*stays, *(f"~Z{others - n}" for n in range(25))])
+    for number in range(others - 24, others + 1):
+        await state.presence.unregister(f"~Z{number}")
+    assert await sids(walk_all, 7) == stays
+
+
+async def test_connections_of_very_many_that_are_registered_again_are_listed_once(
+    state: StateUnderTest,
+) -> None:
+    everyone = [f"~{number:03}" for number in range(102)]
+    for sid in everyone:
+        await register(state, sid, "ann")
+    await state.presence.register_again(dict.fromkeys(everyone))
+    await state.presence.unregister("~000")
+    await state.presence.register_again(dict.fromkeys(everyone))
+
+    assert await sids(partial(state.listings.connections_of, "ann", "/")) == everyone[1:]
+    for sid in everyone:
+        await state.presence.unregister(sid)
+    assert await sids(partial(state.listings.connections_of, "ann", None)) == []
+
+
 async def test_members_are_listed_where_the_first_rule_has_it(state: StateUnderTest) -> None:
     assert state.listings.configure(LISTED)
     assert not state.listings.configure(LISTED)
@@ -214,6 +261,20 @@ async def test_page_of_connections_ends_with_its_bytes(state: StateUnderTest) ->
 
     assert 0 < len(page.connections) < 6
     assert await sids(partial(state.listings.connections_of, "ann", None)) == [f"~{n}" for n in range(6)]
+
+
+async def test_page_of_connections_with_much_data_is_short(state: StateUnderTest) -> None:
+    text = encode_data({"t": "x" * (MAX_DATA_BYTES - len('{"t":""}'))})
+    everyone = [f"~{number:03}" for number in range(90)]
+    for sid in everyone:
+        await register(state, sid, "ann")
+        await state.socket_data.replace(sid, text, expected=0)
+
+    page = await state.listings.connections_of("ann", None, Slice(100))
+
+    assert 0 < len(page.connections) * len(text) < MAX_PAGE_BYTES + len(text)
+    assert page.next == page.connections[-1].connection.sid
+    assert await sids(partial(state.listings.connections_of, "ann", None)) == everyone
 
 
 async def test_walk_has_everything_that_was_there_throughout(state: StateUnderTest) -> None:

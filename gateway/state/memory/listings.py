@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final, TypeGuard
 
 from gateway.domain.listings import (
@@ -33,6 +34,8 @@ _PART: Final = 1_000
 class SortedNames:
     """A set of names, ordered by code points. Changes and the start of an iteration cost little at a million names."""
 
+    __slots__ = ("_last", "_number", "_parts")
+
     def __init__(self) -> None:
         self._parts: list[list[str]] = []
         self._last: list[str] = []
@@ -41,6 +44,12 @@ class SortedNames:
 
     def __len__(self) -> int:
         return self._number
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and next(self.behind(name, includes=True), None) == name
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self._parts)
 
     def add(self, name: str) -> None:
         """Add a name; one that is held changes nothing."""
@@ -113,7 +122,7 @@ class MemoryListings:
         release_version: str,
         connections: Mapping[str, PresentConnection],
         rooms_of: Mapping[str, frozenset[str]],
-        sids: Mapping[str, Collection[str]],
+        sids: Mapping[str, SortedNames],
         counts: Mapping[Address, int],
         recoverable_at: Callable[[Collection[Address]], int],
     ) -> None:
@@ -236,23 +245,23 @@ class MemoryListings:
         return RoomSummary(self._count(namespace, room), self._recoverable_at((address,)), users)
 
     async def connections_of(self, user: str, namespace: str | None, part: Slice) -> ConnectionPage:
-        sids = sorted(
-            sid
-            for sid in self._sids.get(user, ())
-            if sid > part.after and namespace in {None, self._connections[sid].namespace}
-        )
-        return self._page(iter(sids), part.limit)
+        sids = self._sids.get(user, SortedNames()).behind(part.after)
+        return self._page(sids, part.limit, namespace)
 
     async def members(self, namespace: str, room: str, part: Slice) -> ConnectionPage:
         members = self._members.get(Address(namespace, room), SortedNames())
         return self._page(members.behind(part.after), part.limit)
 
-    def _page(self, sids: Iterator[str], limit: int) -> ConnectionPage:
+    def _page(self, sids: Iterator[str], limit: int, namespace: str | None = None) -> ConnectionPage:
+        """Examine at most ``limit`` connections; those of another namespace are left out."""
         found: list[ConnectionDetails] = []
-        size = 0
-        for sid in sids:
-            if len(found) == limit or size >= MAX_PAGE_BYTES:
-                return ConnectionPage(tuple(found), found[-1].connection.sid)
+        size, last = 0, ""
+        for number, sid in enumerate(sids):
+            if number == limit or size >= MAX_PAGE_BYTES:
+                return ConnectionPage(tuple(found), last)
+            last = sid
+            if namespace not in {None, self._connections[sid].namespace}:
+                continue
             details = self._details(sid)
             found.append(details)
             size += sum(map(len, details.rooms)) + len(details.stored.text)

@@ -13,7 +13,7 @@ from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
 from gateway.interfaces import Clock, DataSource
-from gateway.state.memory.listings import MemoryListings
+from gateway.state.memory.listings import MemoryListings, SortedNames
 from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUserLists
 from gateway.state.memory.ttl_map import TtlMap
 
@@ -46,7 +46,7 @@ class MemoryPresence:
         self._connections: dict[str, PresentConnection] = {}
         self._rooms: dict[str, frozenset[str]] = {}
         self._sessions: dict[str, RecoverySession | None] = {}
-        self._sids: dict[str, dict[str, None]] = {}
+        self._sids: dict[str, SortedNames] = {}
         self._counts: Counter[Address] = Counter()
         self.events = MemoryPresenceEvents(
             clock=clock,
@@ -98,7 +98,7 @@ class MemoryPresence:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         sid = connection.sid
-        others = self._sids.get(connection.user, {})
+        others: Collection[str] = self._sids.get(connection.user, ())
         if max_of_user is not None and len(others) - (sid in others) >= max_of_user:
             raise TooManyConnections(f"this user has {max_of_user} connections already")
         former = self._connections.get(sid)
@@ -278,9 +278,9 @@ class MemoryPresence:
     def _add_sid(self, user: str, sid: str) -> None:
         sids = self._sids.get(user)
         if sids is None:
-            sids = self._sids[user] = {}
+            sids = self._sids[user] = SortedNames()
             self.listings.user_added(user)
-        sids[sid] = None
+        sids.add(sid)
 
     def _add_addresses(self, addresses: Iterable[Address], sid: str) -> None:
         for address in addresses:
@@ -309,7 +309,7 @@ class MemoryPresence:
             self.listings.data.pop(sid, None)
         del self._sessions[sid]
         sids = self._sids[connection.user]
-        del sids[sid]
+        sids.remove(sid)
         if not sids:
             del self._sids[connection.user]
             self.listings.user_removed(connection.user)

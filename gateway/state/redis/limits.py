@@ -37,6 +37,8 @@ _FORMATS: Final = {
 KEEP_SECONDS: Final = 86_400.0
 """The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""
 DAY: Final = 86_400.0
+_MANY_SIDS: Final = 100
+"""A list of the connections of a user with more is read from a sorted set of their sids."""
 WORKER_SECONDS: Final = 5.0
 """How long a process shares the partitions of a work after it last claimed some; it does each second."""
 _SEGMENTS: Final = 8
@@ -127,6 +129,7 @@ class RedisLimits:
             "revocation": _ms(self.revocation_seconds),
             "last_seen": _ms(self.last_seen_seconds),
             "last_seen_users": self.last_seen_users,
+            "many_sids": _MANY_SIDS,
             "presence_partitions": PRESENCE_PARTITIONS,
             "presence_addresses": MAX_PRESENCE_ADDRESSES,
             "undelivered_keep": _ms(QUEUE_SECONDS),

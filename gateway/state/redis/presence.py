@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, TypeVar
 
+import orjson
+
 from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition, TooManyConnections
 from gateway.domain.listings import MemberRules
@@ -103,7 +105,7 @@ def decode_visible_rooms(namespace: str, value: bytes) -> VisibleRooms:
     """Decode the rooms of a connection in a namespace with their positions; none of a record without positions."""
     prefix = namespace + ","
     try:
-        record = json.loads(value)
+        record = orjson.loads(value)
         first, joined_at = positions.parse(record["p"]), record.get("e", {})
         rooms = [name.removeprefix(prefix) for name in record["at"] if name.startswith(prefix)]
         return {room: positions.parse(joined_at.get(room, first)) for room in rooms}
@@ -120,7 +122,7 @@ def decode_rooms(namespace: str, value: bytes) -> list[str]:
     """Decode the rooms of a connection in a namespace."""
     prefix = namespace + ","
     try:
-        return [name.removeprefix(prefix) for name in json.loads(value)["at"] if name.startswith(prefix)]
+        return [name.removeprefix(prefix) for name in orjson.loads(value)["at"] if name.startswith(prefix)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
 
@@ -128,15 +130,15 @@ def decode_rooms(namespace: str, value: bytes) -> list[str]:
 def decode_public(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
     """Decode what all replicas read of a connection; None for data that this release does not read."""
     try:
-        replica, _, text = value.decode().partition(" ")
-        fields = json.loads(text)
+        replica, _, text = value.partition(b" ")
+        fields = orjson.loads(text)
         if fields["v"] != _FORMAT:
             return None
         connected_at = float(fields["c"])
         if not math.isfinite(connected_at):
             return None
         return PresentConnection(
-            sid.decode(), user, str(fields["n"]), replica, str(fields["t"]), connected_at
+            sid.decode(), user, str(fields["n"]), replica.decode(), str(fields["t"]), connected_at
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -38,6 +38,7 @@
     data:<s>     string    the socket data of a connection: its version, a blank, and a JSON text
     versions     hash      version of the release of each replica, a blank, since when its process runs (s)
     user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected
+    sids:<u>     zset      the same sids, of a user with more than 100
     last_seen    zset      the users whose last connection has ended, by when it did (ms)
     presence:<u> string    whether a user is online, the version of that, since when (ms), and addresses
     absent:<p>   zset      users without a connection, by when the last one ended (ms)
@@ -124,6 +125,7 @@ _FAMILIES: Final = {
     "room_users": "room_users:",
     "data": "data:",
     "user": "user:",
+    "sids": "sids:",
     "presence": "presence:",
     "absent": "absent:",
     "online": "online:",

@@ -49,7 +49,7 @@ async def members(replica: Replica, room: str) -> list[str]:
 
 def list_keys(server: RedisServer) -> set[str]:
     """Return the keys that lists are made of."""
-    families = ("rooms:*", "users", "members:*", "room_users:*", "data:*")
+    families = ("rooms:*", "users", "members:*", "room_users:*", "data:*", "sids:*")
     found = [server.execute("KEYS", f"{PREFIX}:{family}") for family in families]
     return {key.decode() if isinstance(key, bytes) else str(key) for keys in found for key in keys}
 
@@ -230,6 +230,50 @@ async def test_names_that_a_former_release_left_behind_are_removed_by_the_page_t
     assert server.execute("ZSCORE", f"{PREFIX}:rooms:/", "left") is None
     assert server.execute("ZSCORE", f"{PREFIX}:users", "left") is None
     assert server.execute("ZSCORE", f"{PREFIX}:members:/,chat:1", "~0") is None
+    for replica in (first, second):
+        await replica.stop()
+
+
+async def test_sids_of_a_user_that_a_former_release_did_not_write_are_found(server: RedisServer) -> None:
+    first, second = await two_replicas(server)
+    everyone = [f"~{number:03}" for number in range(120)]
+    for sid in everyone:
+        await connect(first, sid, "ann")
+    key = f"{PREFIX}:sids:ann"
+    server.execute("ZREM", key, "~003", "~119")
+
+    page = await second.state.listings.connections_of("ann", None, ALL)
+
+    assert [each.connection.sid for each in page.connections] == everyone[:100]
+    assert server.execute("ZCARD", key) == 120
+    assert int(str(server.execute("PTTL", key))) > 0
+    server.execute("ZADD", key, 0, "~0005")
+    page = await second.state.listings.connections_of("ann", None, ALL)
+    assert [each.connection.sid for each in page.connections] == everyone[:99]
+    assert (page.next, server.execute("ZCARD", key)) == ("~098", 120)
+    for sid in everyone[:20]:
+        await first.state.presence.unregister(sid)
+    assert not server.execute("EXISTS", key)
+    for replica in (first, second):
+        await replica.stop()
+
+
+async def test_users_of_very_many_namespaces_come_in_shorter_pages(server: RedisServer) -> None:
+    first, second = await two_replicas(server)
+    namespaces = [f"/n{number}" for number in range(200)]
+    for number in range(12):
+        for namespace in namespaces[number : number + 2]:
+            connection = PresentConnection(
+                f"~{number}{namespace}", f"u{number:02}", namespace, "a", "polling", 1.0
+            )
+            await first.state.presence.register(connection, [f"user:u{number:02}"])
+
+    page = await second.state.listings.users(namespaces, "", ALL)
+
+    assert [each.name for each in page.names] == ["u00", "u01", "u02", "u03", "u04"]
+    assert page.next == "u04"
+    rest = await second.state.listings.users(namespaces, "", Slice(100, "u09"))
+    assert (rest.names, rest.next) == ((("u10", 2), ("u11", 2)), "")
     for replica in (first, second):
         await replica.stop()
 

@@ -2,5 +2,4 @@
 -- Arguments: sid.
 -- Returns its record, or nothing.
 local sid, now = ARGV[2], now_ms()
-local found = find_connections({ sid }, now)[sid]
-return found and read_connection(sid, found[1], found[2])
+return read_connections({ sid }, find_connections({ sid }, now))[sid]

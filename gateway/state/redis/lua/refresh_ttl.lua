@@ -5,6 +5,7 @@ for i = 3, #ARGV do
   if known then
     local connection = cjson.decode(known)
     call('PEXPIRE', K.user .. connection.user, L.keep)
+    call('PEXPIRE', K.sids .. connection.user, L.keep)
     call('PEXPIRE', K.presence .. connection.user, L.undelivered_keep)
     if connection.l then
       call('PEXPIRE', K.listed .. connection.l, L.keep)

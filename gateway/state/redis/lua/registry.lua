@@ -10,9 +10,6 @@ end
 -- K.rooms has a room as long as its hash exists. `rows` are rooms to add, each behind its score; at most so many.
 local MAX_ROWS = 500
 
-local function add_rooms(namespace, rows)
-  if call('ZADD', K.rooms .. namespace, unpack(rows)) > 0 then call('PEXPIRE', K.rooms .. namespace, L.keep) end
-end
 
 -- Remove the rooms whose hash does not exist; most often that is so for all of them.
 local function remove_rooms(namespace, rows, keys)
@@ -26,37 +23,45 @@ local function remove_rooms(namespace, rows, keys)
   if #rows > 0 then call('ZREM', K.rooms .. namespace, unpack(rows)) end
 end
 
--- All addresses are of one namespace.
+-- All addresses are of one namespace, which is the first of a connection. The TTL of a key is set when a replica has its
+-- first connection there: from then on the replica renews it (refresh_ttl.lua).
 local function count_at(replica, sid, addresses)
-  local namespace, rows = string.match(addresses[1] or '', '^[^,]*'), {}
-  for _, address in ipairs(addresses) do
-    local is_first = call('HINCRBY', K.room .. address, replica, 1) == 1
-    call('PEXPIRE', K.room .. address, L.keep)
-    local room = is_first and listed_room(address, namespace, sid)
-    if room then
-      rows[#rows + 1] = 0
-      rows[#rows + 1] = room
-      if #rows >= MAX_ROWS then
-        add_rooms(namespace, rows)
-        rows = {}
+  local namespace, rows, is_first = string.match(addresses[1] or '', '^[^,]*'), {}, false
+  for place, address in ipairs(addresses) do
+    local key = K.room .. address
+    if call('HINCRBY', key, replica, 1) == 1 then
+      call('PEXPIRE', key, L.keep)
+      is_first = is_first or place == 1
+      local room = listed_room(address, namespace, sid)
+      if room then
+        rows[#rows + 1] = 0
+        rows[#rows + 1] = room
+        if #rows >= MAX_ROWS then
+          call('ZADD', K.rooms .. namespace, unpack(rows))
+          rows = {}
+        end
       end
     end
   end
-  if #rows > 0 then add_rooms(namespace, rows) end
+  if #rows > 0 then call('ZADD', K.rooms .. namespace, unpack(rows)) end
+  if is_first then call('PEXPIRE', K.rooms .. namespace, L.keep) end
+  return is_first
 end
 
 local function uncount_at(replica, sid, addresses)
   local namespace, rows, keys = string.match(addresses[1] or '', '^[^,]*'), {}, {}
   for _, address in ipairs(addresses) do
-    local is_last = call('HINCRBY', K.room .. address, replica, -1) <= 0
-    if is_last then call('HDEL', K.room .. address, replica) end
-    local room = is_last and listed_room(address, namespace, sid)
-    if room then
-      rows[#rows + 1] = room
-      keys[#keys + 1] = K.room .. address
-      if #rows >= MAX_ROWS then
-        remove_rooms(namespace, rows, keys)
-        rows, keys = {}, {}
+    local key = K.room .. address
+    if call('HINCRBY', key, replica, -1) <= 0 then
+      call('HDEL', key, replica)
+      local room = listed_room(address, namespace, sid)
+      if room then
+        rows[#rows + 1] = room
+        keys[#keys + 1] = key
+        if #rows >= MAX_ROWS then
+          remove_rooms(namespace, rows, keys)
+          rows, keys = {}, {}
+        end
       end
     end
   end
@@ -66,7 +71,8 @@ end
 -- Add a connection to the members of the rooms whose rule lists them, or remove it. K.members has each sid once, and
 -- K.room_users of each user how many of these sids.
 local function add_member(sid, user, addresses)
-  for _, address in ipairs(addresses or {}) do
+  if not addresses then return end
+  for _, address in ipairs(addresses) do
     if call('ZADD', K.members .. address, 0, sid) == 1 then call('HINCRBY', K.room_users .. address, user, 1) end
     call('PEXPIRE', K.members .. address, L.keep)
     call('PEXPIRE', K.room_users .. address, L.keep)
@@ -74,7 +80,8 @@ local function add_member(sid, user, addresses)
 end
 
 local function remove_member(sid, user, addresses)
-  for _, address in ipairs(addresses or {}) do
+  if not addresses then return end
+  for _, address in ipairs(addresses) do
     if call('ZREM', K.members .. address, sid) == 1
       and call('HINCRBY', K.room_users .. address, user, -1) <= 0 then
       call('HDEL', K.room_users .. address, user)
@@ -86,6 +93,29 @@ local function change_member(sid, was, is)
   if not (was.m or is.m) then return end
   remove_member(sid, was.user, was.m)
   add_member(sid, is.user, is.m)
+end
+
+-- K.sids has the sids of a user with more than L.many_sids connections, so that lists read them in pages.
+local function add_sid(user, sid, is_new)
+  local key = K.sids .. user
+  if is_new then
+    call('UNLINK', key)
+    for _, each in ipairs(call('HKEYS', K.user .. user)) do
+      if each ~= '' then call('ZADD', key, 0, each) end
+    end
+  else
+    call('ZADD', key, 0, sid)
+  end
+  call('PEXPIRE', key, L.keep)
+end
+
+-- `left` connections are left.
+local function remove_sid(user, sid, left)
+  if left > L.many_sids then
+    call('ZREM', K.sids .. user, sid)
+  elseif left == L.many_sids then
+    call('UNLINK', K.sids .. user)
+  end
 end
 
 -- The replica of a connection, read from its public record.
@@ -125,10 +155,10 @@ end
 local function limit_last_seen(user, last_seen)
   call('ZADD', K.last_seen, last_seen, user)
   call('PEXPIRE', K.last_seen, L.last_seen)
-  local oldest = call('ZRANGEBYSCORE', K.last_seen, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
+  local oldest = call('ZRANGE', K.last_seen, 0, 1, 'WITHSCORES')
   for i = 1, #oldest, 2 do
     local is_old = tonumber(oldest[i + 1]) <= last_seen - L.last_seen
-    if not is_old and call('ZCOUNT', K.last_seen, '-inf', '+inf') <= L.last_seen_users then return end
+    if not is_old and call('ZCARD', K.last_seen) <= L.last_seen_users then return end
     call('ZREM', K.last_seen, oldest[i])
     call('HDEL', K.user .. oldest[i], '')
   end
@@ -155,7 +185,11 @@ local function remove_connection(replica, sid, known, last_seen, recoverable_unt
   end
   if was.l and last_seen then remove_listed(was.l, sid, now) end
   if recoverable_until then count_parked(sid, known, recoverable_until, now) end
-  if call('HLEN', key) > 0 then return was.l, was.user end
+  local left = call('HLEN', key)
+  if left > 0 then
+    if left >= L.many_sids then remove_sid(was.user, sid, left) end
+    return was.l, was.user
+  end
   call('ZREM', K.users, was.user)
   if last_seen then
     call('HSET', key, '', string.format('%.3f', last_seen / 1000))
