@@ -126,7 +126,9 @@ def _webhook_routes(authenticator: Authenticator, handlers: WebhookHandlers) -> 
     of_webhook: Final = "/webhooks/{id}"
     return (
         Route("GET", "/webhooks", require((ADMIN,), handlers.webhooks)),
-        Route("GET", f"{of_webhook}/dead", require((ADMIN,), handlers.dead_letters), "webhook"),
+        Route(
+            "GET", f"{of_webhook}/dead", require((ADMIN,), handlers.dead_letters, has_query=True), "webhook"
+        ),
         Route("POST", f"{of_webhook}/replay", require((ADMIN,), handlers.replay), "webhook"),
         Route("POST", f"{of_webhook}/drop", require((ADMIN,), handlers.drop), "webhook"),
     )

@@ -18,6 +18,7 @@ from ingest_api import signing
 from ingest_api.body import too_large
 from ingest_api.errors import Problem
 from ingest_api.interfaces import Clock, DedupStore, RateLimits
+from ingest_api.query import read_query
 from ingest_api.request import AuthenticatedRequest, Handler, Request, Response, SignedHandler
 from ingest_api.routing import origin_form
 from ingest_api.signature_mistakes import HELP_PAGE, SignedRequest, find_mistake
@@ -70,11 +71,17 @@ class Authenticator:
         # Bound once: a module's logger is looked up for each line, even for one that is not written.
         self._log = structlog.get_logger(__name__).bind()
 
-    def require(self, actions: tuple[str, ...], handle: SignedHandler) -> Handler:
-        """Return a handler that authenticates a request before ``handle``. Its key needs a scope for an action."""
+    def require(self, actions: tuple[str, ...], handle: SignedHandler, *, has_query: bool = False) -> Handler:
+        """Return a handler that authenticates a request before ``handle``. Satisfies ``request.Require``.
+
+        A query is rejected unless ``handle`` reads it: one that was ignored could have meant less than the whole call.
+        """
 
         async def handle_authenticated(request: Request) -> Response:
-            return await handle(await self.authenticate(request, actions))
+            authenticated = await self.authenticate(request, actions)
+            if not has_query and "?" in request.target:
+                read_query(request.target, ())
+            return await handle(authenticated)
 
         return handle_authenticated
 

@@ -57,7 +57,8 @@ class HistoryHandlers:
 
     def routes(self, require: Require) -> tuple[Route, ...]:
         """Return the routes of these calls."""
-        read, erase = require((HISTORY,), self.read), require((ADMIN,), self.erase)
+        read = require((HISTORY,), self.read, has_query=True)
+        erase = require((ADMIN,), self.erase, has_query=True)
         return (
             Route("GET", "/history/room/{id}", read, "room"),
             Route("DELETE", "/history/room/{id}", erase, "room"),

@@ -122,8 +122,12 @@ def with_timestamp(data: str, decoded: Mapping[str, object], timestamp: str) -> 
 
 
 def decode_small(text: str) -> object:
-    """Return the value of a valid JSON text with its numbers; an empty object for one that is too long."""
-    return _SMALL_DECODER.decode(text) if len(text) <= MAX_SMALL_CHARACTERS else {}
+    """Return the value of a valid JSON text with its numbers; an empty text for one that is too long.
+
+    Raises:
+        InvalidJson: An object in it has a member twice.
+    """
+    return _SMALL_DECODER.decode(text) if len(text) <= MAX_SMALL_CHARACTERS else ""
 
 
 def decode_text(body: bytes) -> str:
@@ -239,7 +243,14 @@ def _small_integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
-_SMALL_DECODER: Final = JSONDecoder(parse_int=_small_integer)
+def _distinct(members: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(members)
+    if len(found) < len(members):
+        raise InvalidJson("a member is repeated")
+    return found
+
+
+_SMALL_DECODER: Final = JSONDecoder(parse_int=_small_integer, object_pairs_hook=_distinct)
 # Few fields of a body are numbers, and numbers in payloads stay text. `len` is the cheapest function that does not
 # convert them (and int() rejects more than 4300 digits).
 _DECODER: Final = JSONDecoder(parse_int=len, parse_float=len, parse_constant=_reject_constant)

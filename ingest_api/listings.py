@@ -113,10 +113,10 @@ class ListingHandlers:
         return (
             Route("POST", "/presence", require((PRESENCE,), self.presence)),
             Route("GET", "/stats", require((PRESENCE,), self.stats)),
-            Route("GET", "/users", require((PRESENCE,), self.users)),
-            Route("GET", "/rooms", require((PRESENCE,), self.rooms)),
-            Route("GET", "/rooms/{id}", require((PRESENCE,), self.room), "room"),
-            Route("GET", "/connections", require((PRESENCE,), self.connections)),
+            Route("GET", "/users", require((PRESENCE,), self.users, has_query=True)),
+            Route("GET", "/rooms", require((PRESENCE,), self.rooms, has_query=True)),
+            Route("GET", "/rooms/{id}", require((PRESENCE,), self.room, has_query=True), "room"),
+            Route("GET", "/connections", require((PRESENCE,), self.connections, has_query=True)),
             Route("GET", "/connections/{id}", require((PRESENCE,), self.connection), "sid"),
             Route("PATCH", "/connections/{id}", require((ADMIN,), self.change_data), "sid"),
         )
@@ -131,7 +131,6 @@ class ListingHandlers:
 
     async def stats(self, authenticated: AuthenticatedRequest) -> Response:
         """Return how many users, connections and rooms there are, and the replicas."""
-        read_query(authenticated.request.target, ())
         await self._dedup.consume_nonce(authenticated.dedup_key)
         return _json(_stats(await self._listings.stats(self._namespaces)))
 
@@ -189,7 +188,6 @@ class ListingHandlers:
 
     async def connection(self, authenticated: AuthenticatedRequest) -> Response:
         """Return a connection."""
-        read_query(authenticated.request.target, ())
         await self._dedup.consume_nonce(authenticated.dedup_key)
         found = await self._listings.connection(_sid(authenticated))
         if found is None:
@@ -198,7 +196,6 @@ class ListingHandlers:
 
     async def change_data(self, authenticated: AuthenticatedRequest) -> Response:
         """Change the socket data of a connection."""
-        read_query(authenticated.request.target, ())
         check_media_type(authenticated.request, authenticated.body)
         patch = await self._read_patch(authenticated.body)
 

@@ -102,8 +102,16 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 SignedHandler = Callable[[AuthenticatedRequest], Awaitable[Response]]
-Require = Callable[[tuple[str, ...], SignedHandler], Handler]
-"""Returns a handler that authenticates a request first. Its key needs a scope for one of the actions."""
+
+
+class Require(Protocol):
+    """Returns a handler that authenticates a request first."""
+
+    def __call__(
+        self, actions: tuple[str, ...], handle: SignedHandler, *, has_query: bool = False
+    ) -> Handler:
+        """The key needs a scope for one of the actions. ``has_query`` is whether ``handle`` reads the query."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

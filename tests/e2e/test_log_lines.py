@@ -311,7 +311,8 @@ def pushes_valid_and_invalid(scenario: Scenario) -> None:
         assert backend.send("POST", "/emit/user/ann", body, headers=trace, idempotency_key=key).status == 200
     client.event(event)
     target = f"/emit/user/ann?q={quote(new('a query'))}"
-    assert backend.send("POST", target, body).status == 200
+    assert backend.send("POST", target, body).status == 400
+    assert backend.send("GET", f"/users?prefix={quote(new('a query'))}").status == 200
     for status, method, path, sent, headers in (
         (400, "POST", "/broadcast", new("no JSON").encode(), {}),
         (422, "POST", "/broadcast", json.dumps({"event": new("e"), new("f"): 1}).encode(), {}),

@@ -158,7 +158,7 @@ async def test_first_unknown_member_of_a_large_body_is_named(server: RestApiServ
         ({"ack": {"want": "all", "timeout_seconds": True}}, {"ack.timeout_seconds"}),
         ({"ack": {"want": "all", "timeout_seconds": None}}, {"ack.timeout_seconds"}),
         ({"ack": {"want": "all", "x": 1}}, {"ack.x"}),
-        ({"ack": {"want": "all", "x": "x" * 2000}}, {"ack.want"}),
+        ({"ack": {"want": "all", "x": "x" * 2000}}, {"ack"}),
         ({"ack": {"want": "all"}, "volatile": True}, {"ack"}),
         ({"ack": {"want": "none"}, "data": "x" * 20_000}, {"ack.want"}),
         ({"timestamp": "true"}, {"timestamp"}),

@@ -67,7 +67,7 @@ async def test_unexpected_error_is_a_500_without_details_and_logged_once(
     error: Exception, log_lines: list[dict[str, Any]]
 ) -> None:
     async with run_rest_api(wrap_publisher=lambda _: FailingBackend(error)) as server:
-        response = await server.post("/broadcast?secret=query", EVENT)
+        response = await server.post("/broadcast", EVENT)
         # The server still handles requests.
         assert (await server.send_signed("GET", "/presence/42")).status == 200
 
@@ -117,7 +117,9 @@ async def test_log_has_no_secret_signature_nonce_query_or_payload(log_lines: lis
         headers = dict(server.sign("POST", "/broadcast?q=private-query", b"{}", nonce="private-nonce"))
         options: dict[str, Any] = {"nonce": "private-nonce", "idempotency_key": "private-idempotency"}
         await server.post("/broadcast?q=private-query", EVENT, **options)
-        await server.post("/broadcast?q=private-query", b'{"private-payload', **options)
+        await server.post("/broadcast", EVENT, **options)
+        await server.post("/broadcast", b'{"private-payload', **options)
+        await server.send_signed("GET", "/users?prefix=private-query")
         await server.post("/broadcast?q=private-query", EVENT, secret="private-secret" * 3, **options)
 
     # At debug the text that was verified is logged, with the target and the nonce: a hash stands for the body.

@@ -263,9 +263,9 @@ async def test_id_in_the_path_may_be_any_text(server: RestApiServer, segment: st
 
 async def test_absolute_form_of_a_target_is_accepted(server: RestApiServer) -> None:
     body = json.dumps(EVENT).encode()
-    headers = [*server.sign("POST", "/emit/user/a%2Fb?x=1", body), ("Content-Type", "application/json")]
+    headers = [*server.sign("POST", "/emit/user/a%2Fb?", body), ("Content-Type", "application/json")]
 
-    response = await server.send_request("POST", "http://elsewhere:80/emit/user/a%2Fb?x=1", body, headers)
+    response = await server.send_request("POST", "http://elsewhere:80/emit/user/a%2Fb?", body, headers)
 
     assert (response.status, response.json["room"]) == (200, "user:a/b")
 
