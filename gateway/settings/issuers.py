@@ -40,7 +40,7 @@ _audience: Final = list_of(token)
 
 
 def issuers(raw: object) -> tuple[TokenIssuer, ...]:
-    """Parse a YAML list of mappings, or the same as JSON.
+    """Parse a YAML list of mappings, or the same as JSON; an empty list is none.
 
     Raises: ValueError with one sentence for each problem.
     """
@@ -51,6 +51,8 @@ def issuers(raw: object) -> tuple[TokenIssuer, ...]:
             raise ValueError(f"is neither {_FORM}") from None
     if not isinstance(raw, list):
         raise ValueError(f"is neither {_FORM}")
+    if not raw:
+        return ()
     if len(raw) > MAX_ISSUERS:
         raise ValueError(f"has {len(raw)} issuers: at most {MAX_ISSUERS}")
     found, sentences = read_items(raw, _issuer, noun="issuer", form=_FORM)

@@ -36,8 +36,9 @@ def problems(folder: Path, *issuers: Any, **environ: str | None) -> list[str]:
     return [each.partition(" (in ")[0] for each in raised.value.problems]
 
 
-def test_no_issuer_is_the_default() -> None:
+def test_no_issuer_is_the_default_and_an_empty_list_is_none(tmp_path: Path) -> None:
     assert load_settings(KEYS).issuers == ()
+    assert load(tmp_path).issuers == ()
 
 
 def test_issuer_has_every_field_and_its_keys_from_files(tmp_path: Path) -> None:
