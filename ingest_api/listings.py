@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
+from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -75,10 +76,10 @@ class SocketDataSchema(Schema):
 
 
 class _Part(NamedTuple):
-    """The part of a list that a query asks for, and what its cursors hold in front."""
+    """The part of a list that a query asks for, and what its cursors hold in front: which list it is."""
 
     slice: Slice
-    head: tuple[object, ...]
+    head: tuple[str, ...]
 
     def next(self, after: str) -> str | None:
         """Return the cursor of the next page; None at the end."""
@@ -248,6 +249,8 @@ def _part(values: Mapping[str, str], *head: str) -> _Part:
         Problem: ``limit`` or ``cursor`` has no allowed value; a cursor of another list is none (``invalid_query``).
     """
     page = read_page(values)
+    # A digest, because names are long in a URL: the cursor would be too long for it.
+    head = (head[0], blake2b(orjson.dumps(head), digest_size=9).hexdigest())
     if page.cursor is None:
         return _Part(Slice(page.limit), head)
     match page.cursor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, cast
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -21,7 +23,7 @@ from gateway.hub import Connection
 from gateway.interfaces import Broker, Listings, SocketDataStore
 
 _TRIES: Final = 20
-"""How often a change is made anew because another one came first."""
+"""How often a change is made anew because another replica changed the data first."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +35,8 @@ class SocketDataChanges:
         self._store = store
         self._listings = listings
         self._broker = broker
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Changes of one connection by this replica are made one after the other, in their order."""
 
     async def patch(self, sid: str, patch: SocketData) -> str | None:
         """Apply a JSON merge patch to the data of a connection on any replica; return the text of all of its data.
@@ -83,6 +87,13 @@ class SocketDataChanges:
         self, sid: str, stored: StoredData, change: ChangeData, *, is_here: bool = False
     ) -> StoredData | None:
         """Raises: as ``patch`` does."""
+        lock = self._locks.setdefault(sid, asyncio.Lock())
+        async with lock:
+            return await self._replace(sid, stored, change, is_here=is_here)
+
+    async def _replace(
+        self, sid: str, stored: StoredData, change: ChangeData, *, is_here: bool
+    ) -> StoredData | None:
         expected = stored.version
         for _ in range(_TRIES):
             text = encode_data(change(stored.data))

@@ -10,10 +10,12 @@ from gateway.domain.listings import MemberRules, RoomSummary, Slice
 from gateway.domain.messages import DataChange
 from gateway.domain.presence import PresentConnection
 from gateway.domain.socket_data import StoredData, encode_data
+from gateway.interfaces import DataSource
 from gateway.services.socket_data import SocketDataChanges
 from tests.integration.redis_state.replicas import PREFIX, Replica, former_release
 from tests.support.redis_server import RedisServer
 from tests.support.waiter import await_until
+from tests.unit.hub.transports import connection
 
 RULES = MemberRules({"/": (RoomRule(Glob("chat:*"), list_members=True),)})
 ALL = Slice(100)
@@ -26,9 +28,11 @@ class Client:
         self.stored_data = StoredData()
 
 
-async def connect(replica: Replica, sid: str, user: str, *rooms: str, client: Client | None = None) -> None:
-    connection = PresentConnection(sid, user, "/", replica.name, "websocket", 1000.0)
-    await replica.state.presence.register(connection, [f"user:{user}", *rooms], data=client)
+async def connect(
+    replica: Replica, sid: str, user: str, *rooms: str, client: DataSource | None = None
+) -> None:
+    present = PresentConnection(sid, user, "/", replica.name, "websocket", 1000.0)
+    await replica.state.presence.register(present, [f"user:{user}", *rooms], data=client)
 
 
 def changes(replica: Replica) -> SocketDataChanges:
@@ -191,6 +195,50 @@ async def test_patches_at_the_same_time_on_two_replicas_are_all_kept_and_deliver
         await replica.shut_down()
 
 
+async def test_patches_of_three_replicas_and_answers_of_webhooks_at_the_same_time_are_all_kept(
+    server: RedisServer,
+) -> None:
+    replicas = [Replica(server, name) for name in "abc"]
+    for replica in replicas:
+        await replica.start()
+    client, _ = connection("~1", "ann")
+    await connect(replicas[0], "~1", "ann", client=client)
+    writers = [changes(replica) for replica in replicas]
+
+    await asyncio.gather(
+        *(writers[n % 3].patch("~1", {"shared": {f"p{n}": n}, f"p{n}": n}) for n in range(60)),
+        *(writers[0].set_members(client, {f"s{n}": n}) for n in range(20)),
+    )
+    await writers[1].patch("~1", {"p7": None, "shared": {"p7": None}})
+    await writers[0].set_members(client, {"s7": None})
+
+    patched = {f"p{n}": n for n in range(60) if n != 7}
+    expected = {"shared": patched, **patched, **{f"s{n}": n for n in range(20) if n != 7}}
+    stored = await replicas[2].state.socket_data.read("~1")
+    assert stored.data == expected
+    assert client.stored_data.data == expected
+    for replica in replicas:
+        await replica.shut_down()
+
+
+async def test_patch_is_kept_while_a_connection_is_away_and_is_rejected_meanwhile(
+    server: RedisServer,
+) -> None:
+    first, second = await two_replicas(server)
+    await connect(first, "~1", "ann")
+    assert await changes(second).patch("~1", {"a": {"b": 1}}) == '{"a":{"b":1}}'
+
+    await first.state.presence.unregister("~1", is_parked=True)
+    assert await changes(second).patch("~1", {"c": 2}) is None
+    assert await changes(first).patch("~1", {"c": 2}) is None
+    await connect(second, "~1", "ann")
+
+    assert (await second.state.socket_data.read("~1")).data == {"a": {"b": 1}}
+    assert await changes(first).patch("~1", {"a": {"d": 3, "b": None}}) == '{"a":{"d":3}}'
+    for replica in (first, second):
+        await replica.shut_down()
+
+
 async def test_lists_are_incomplete_and_data_is_not_patched_beside_a_former_release(
     server: RedisServer,
 ) -> None:
@@ -263,10 +311,10 @@ async def test_users_of_very_many_namespaces_come_in_shorter_pages(server: Redis
     namespaces = [f"/n{number}" for number in range(200)]
     for number in range(12):
         for namespace in namespaces[number : number + 2]:
-            connection = PresentConnection(
+            present = PresentConnection(
                 f"~{number}{namespace}", f"u{number:02}", namespace, "a", "polling", 1.0
             )
-            await first.state.presence.register(connection, [f"user:u{number:02}"])
+            await first.state.presence.register(present, [f"user:u{number:02}"])
 
     page = await second.state.listings.users(namespaces, "", ALL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 from urllib.parse import quote
@@ -134,6 +135,24 @@ async def test_users_and_rooms_are_listed_page_by_page(server: RestApiServer) ->
     ]
 
 
+async def test_names_of_any_form_are_listed_page_by_page(server: RestApiServer) -> None:
+    names = ["a/b", "%2F", "a b+c", "täg", "\U0001f600" * 256, "\U0001f600" * 255, '"' * 256, "a?b#c"]
+    await server.register_connection("42", "~1", rooms=tuple(names))
+
+    found = await walk(server, "/rooms?limit=1", "rooms")
+
+    assert [each["name"] for each in found] == sorted([*names, "user:42"])
+    for name in names:
+        assert (await get(server, f"/rooms/{quote(name, safe='')}")) == {
+            "room": name, "connections": 1, "users": None, "recoverable": 0
+        }  # fmt: skip
+        prefix = quote(name[:200], safe="")
+        page = await walk(server, f"/rooms?limit=1&prefix={prefix}", "rooms")
+        assert [each["name"] for each in page] == sorted(
+            other for other in names if other.startswith(name[:200])
+        )
+
+
 async def test_cursor_of_another_list_is_rejected(server: RestApiServer) -> None:
     await server.register_connection("42", "~1", rooms=("org:7", "org:8", "a", "b"))
     cursor = (await get(server, "/rooms?limit=1&prefix=org%3A"))["next"]
@@ -148,6 +167,30 @@ async def test_cursor_of_another_list_is_rejected(server: RestApiServer) -> None
         response = await server.send_signed("GET", f"{target}&cursor={cursor}")
         assert response.problem in {(400, "invalid_query"), (404, "unknown_webhook")}
     assert (await server.send_signed("GET", f"/rooms?prefix=org%3A&cursor={cursor}")).status == 200
+
+
+async def test_cursor_that_was_changed_is_rejected_with_its_reason(server: RestApiServer) -> None:
+    await server.register_connection("42", "~1", rooms=("a", "b"))
+    cursor = (await get(server, "/rooms?limit=1"))["next"]
+    members = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    changed = [
+        members[:-1],
+        [*members, "a"],
+        [*members[:-1], 1],
+        [*members[:-1], ""],
+        ["users", *members[1:]],
+        {},
+        None,
+    ]
+
+    for each in (cursor[:-2], cursor + "A", "%00", "a" * 3000, *map(_encode, changed)):
+        response = await server.send_signed("GET", f"/rooms?limit=1&cursor={each}")
+        assert response.problem == (400, "invalid_query"), each
+        assert response.json["detail"] == "cursor is the next of an earlier page"
+
+
+def _encode(members: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(members).encode()).decode().rstrip("=")
 
 
 async def test_pages_of_the_longest_names_are_walked_to_the_end(server: RestApiServer) -> None:
