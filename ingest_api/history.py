@@ -52,7 +52,7 @@ class HistoryHandlers:
         self._history = history
         self._presence = presence
         self._dedup = dedup
-        self._stored = StoredAnswers(answers=answers, dedup=dedup)
+        self._stored = StoredAnswers("history", answers=answers, dedup=dedup)
         self._namespaces = namespaces
 
     def routes(self, require: Require) -> tuple[Route, ...]:

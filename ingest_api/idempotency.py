@@ -55,7 +55,9 @@ class InFlight:
 class StoredAnswers:
     """Answers of requests that append nothing to the broker: kept for repeats with their idempotency key."""
 
-    def __init__(self, *, answers: AnswerStore, dedup: DedupStore) -> None:
+    def __init__(self, calls: str, *, answers: AnswerStore, dedup: DedupStore) -> None:
+        """``calls`` names the calls whose answers share the space that an ingest key has for them."""
+        self._calls = calls
         self._answers = answers
         self._dedup = dedup
         self._in_flight = InFlight()
@@ -78,7 +80,7 @@ class StoredAnswers:
     ) -> Response:
         key = authenticated.dedup_key
         name = f"rest {key.scope} {key.idempotency_key}"
-        holder, owner = new_id(), f"rest {key.key_id}"
+        holder, owner = new_id(), f"rest {key.key_id} {self._calls}"
         try:
             claim = await self._answers.claim(name, holder, user=owner, seconds=CLAIM_SECONDS)
         except ClientEventRejected:

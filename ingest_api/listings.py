@@ -102,7 +102,7 @@ class ListingHandlers:
         self._listings = listings
         self._socket_data = socket_data
         self._presence = presence
-        self._stored = StoredAnswers(answers=answers, dedup=dedup)
+        self._stored = StoredAnswers("connections", answers=answers, dedup=dedup)
         self._dedup = dedup
         self._namespaces = tuple(sorted(namespaces))
         self._users_schema = PresenceSchema()

@@ -101,7 +101,7 @@ class RevocationHandlers:
 
     def __init__(self, *, revocations: TokenRevocations, answers: AnswerStore, dedup: DedupStore) -> None:
         self._revocations = revocations
-        self._stored = StoredAnswers(answers=answers, dedup=dedup)
+        self._stored = StoredAnswers("revoke", answers=answers, dedup=dedup)
         self._schema = RevokeSchema()
         self._large_body = asyncio.Lock()
 

@@ -34,7 +34,7 @@ class WebhookHandlers:
         self, *, queues: WebhookQueues, answers: AnswerStore, dedup: DedupStore, clock: Clock
     ) -> None:
         self._queues = queues
-        self._stored = StoredAnswers(answers=answers, dedup=dedup)
+        self._stored = StoredAnswers("webhooks", answers=answers, dedup=dedup)
         self._dedup = dedup
         self._clock = clock
         self._schema = DeadLetterIdsSchema()

@@ -334,6 +334,20 @@ async def test_data_of_a_connection_that_is_not_open_is_not_changed(server: Rest
     assert (await patch(server, {"data": {}}, "~none")).problem == (404, "unknown_connection")
 
 
+async def test_patches_with_idempotency_keys_leave_space_for_those_of_other_calls(
+    server: RestApiServer,
+) -> None:
+    await server.register_connection("42", "~1")
+    large = {"data": {"a": "x" * 4_000}}
+
+    responses = [await patch(server, large, idempotency_key=f"k{number}") for number in range(520)]
+
+    assert responses[499].status == 200
+    assert responses[-1].problem == (429, "rate_limited")
+    revoked = await server.send_signed("POST", "/revoke", b'{"jti":"t-1"}', idempotency_key="k")
+    assert revoked.status == 200
+
+
 async def test_repeat_of_a_patch_gets_the_first_answer(server: RestApiServer) -> None:
     await server.register_connection("42", "~1")
 

@@ -435,7 +435,7 @@ async def test_idempotency_key_is_usable_again_after_a_failure(
 
 async def test_key_with_too_many_idempotency_keys_is_rate_limited(server: RestApiServer) -> None:
     for number in range(MAX_USER_ACKS):
-        owner = f"rest {SHOP.id}"
+        owner = f"rest {SHOP.id} webhooks"
         await server.state.acks.claim(f"{number}", "holder", user=owner, seconds=30)
         await server.state.acks.keep(f"{number}", "holder", "{}", user=owner)
     await bury(server, notification(1))
