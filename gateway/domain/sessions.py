@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 from gateway.domain import positions
 from gateway.domain.messages import RoomChange
 from gateway.domain.positions import Position
 
+MAX_LEFT_ROOMS: Final = 32
+"""Rooms that a session remembers after the connection left them; the earliest ones are forgotten first."""
 VisibleRooms = Mapping[str, Position]
 """Rooms, each with the position after which its messages are for a user."""
 
@@ -23,6 +26,14 @@ def earliest(rooms: Iterable[VisibleRooms]) -> VisibleRooms:
     return found
 
 
+class Stay(NamedTuple):
+    """When a connection was in a room that it left: after one position, up to another one."""
+
+    room: str
+    after: Position
+    upto: Position
+
+
 @dataclass(frozen=True, slots=True)
 class RecoverySession:
     """What is needed to resume a connection on any replica.
@@ -33,7 +44,8 @@ class RecoverySession:
     that it joined after ``first_position``, each with the position at which it joined: older messages of that room are
     not for it. ``joined_rooms`` are those of the rooms that it joined by itself: no token granted them, so they stay
     when it is resumed with another token. ``changed_at`` is the position up to which every change of rooms by a backend
-    has taken effect: it may have left such a room again since then.
+    has taken effect: it may have left such a room again since then. ``left`` are joined rooms that it left: a message
+    that was accepted before may not have reached the client, or was not for it because of this room.
     """
 
     pid: str
@@ -46,10 +58,26 @@ class RecoverySession:
     joined_at: Mapping[str, Position] = field(default_factory=dict, hash=False)
     joined_rooms: frozenset[str] = frozenset()
     changed_at: Position | None = None
+    left: tuple[Stay, ...] = ()
 
     def visible_from(self, room: str | None) -> Position:
         """Return the position after which messages to a room are for this connection; room None is everyone."""
         return self.first_position if room is None else self.joined_at.get(room, self.first_position)
+
+    def sees(self, room: str | None, position: Position) -> bool:
+        """Whether a message to a room at a position is for this connection; room None is everyone."""
+        if (room is None or room in self.rooms) and positions.is_after(position, self.visible_from(room)):
+            return True
+        return any(
+            stay.room == room
+            and positions.is_after(position, stay.after)
+            and not positions.is_after(position, stay.upto)
+            for stay in self.left
+        )
+
+    def rooms_since(self, position: Position) -> frozenset[str]:
+        """Return the rooms that it is in, and those that it left after a position."""
+        return self.rooms.union([stay.room for stay in self.left if positions.is_after(stay.upto, position)])
 
     @property
     def visible_rooms(self) -> VisibleRooms:
@@ -68,7 +96,18 @@ class RecoverySession:
             for room in rooms
             if room not in self.rooms or room in self.joined_at
         }
-        return replace(self, rooms=frozenset(rooms), joined_at=joined_at, joined_rooms=frozenset(joined))
+        return replace(
+            self,
+            rooms=frozenset(rooms),
+            joined_at=joined_at,
+            joined_rooms=frozenset(joined),
+            left=self._left(self.joined_rooms.difference(rooms), at),
+        )
+
+    def _left(self, rooms: Collection[str], at: Position) -> tuple[Stay, ...]:
+        stays = [Stay(room, self.visible_from(room), at) for room in rooms]
+        new = [stay for stay in stays if positions.is_after(stay.upto, stay.after)]
+        return (*self.left, *new)[-MAX_LEFT_ROOMS:] if new else self.left
 
     def changed_by(self, change: RoomChange, at: Position) -> RecoverySession:
         """Return the session after a change of rooms at a position. The same change may be applied again.

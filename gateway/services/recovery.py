@@ -171,7 +171,9 @@ class Recovery:
                 connection.state is ConnectionState.CONNECTING and connection.transport.is_closed
             ):
                 return Page((), after, has_more=True)
-            addresses = [Address(connection.namespace, room) for room in (None, *connection.rooms)]
+            session = connection.session
+            rooms = connection.rooms if session is None else session.rooms_since(after)
+            addresses = [Address(connection.namespace, room) for room in (None, *rooms)]
             page = await self._broker.history(
                 after, addresses, max_entries=self._page_entries, max_bytes=self._page_bytes
             )
@@ -251,21 +253,14 @@ def _is_for(connection: Connection, entry: LogEntry, position: Position) -> bool
 def _reaches(session: RecoverySession, entry: LogEntry, position: Position) -> bool:
     if isinstance(entry, SessionTakeover | DataChange):
         return False
-    if entry.exclude and any(_sees(session, room, position) for room in entry.exclude):
+    if entry.exclude and any(session.sees(room, position) for room in entry.exclude):
         return False
-    if isinstance(entry, Message) and not all(_sees(session, room, position) for room in entry.all_of):
+    if isinstance(entry, Message) and not all(session.sees(room, position) for room in entry.all_of):
         return False
     return any(
-        address.namespace == session.namespace and _sees(session, address.room, position)
+        address.namespace == session.namespace and session.sees(address.room, position)
         for address in entry.addresses
     )
-
-
-def _sees(session: RecoverySession, room: str | None, position: Position) -> bool:
-    """Whether a message to a room at a position is for the session; room None is everyone."""
-    if room is not None and room not in session.rooms:
-        return False
-    return positions.is_after(position, session.visible_from(room))
 
 
 def _parse(text: object) -> Position | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.domain.positions import Position
-from gateway.domain.sessions import RecoverySession, ResumedSession
+from gateway.domain.sessions import RecoverySession, ResumedSession, Stay
 from tests.contract.session_resume import resume, resume_failure
 from tests.contract.states import MakeState, StateUnderTest
 
@@ -25,6 +25,7 @@ JOINED = replace(
     joined_at={"käse": Position("1700000000000-4")},
     joined_rooms=frozenset({"käse"}),
     changed_at=Position("1700000000000-5"),
+    left=(Stay("brød", Position("1700000000000-3"), Position("1700000000000-4")),),
 )
 OTHER = "replica-1/t2"
 

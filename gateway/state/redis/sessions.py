@@ -1,11 +1,12 @@
 """Recovery sessions and their records.
 
-    sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e", "j", "c"}
+    sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e", "j", "c", "l"}
                   format, sid, first position, rooms, {room: position at which it was joined} for rooms joined later,
-                  rooms that no token granted, position up to which changes of rooms took effect
+                  rooms that no token granted, position up to which changes of rooms took effect,
+                  [room, after, upto] of each that was left
 
-There is "j" only if a room was joined, and "c" only after a change. Former releases know one or none of them: a
-connection that is resumed there leaves the rooms of "j", or has the changes applied again.
+There is "j" only if a room was joined, "c" only after a change, and "l" only if a room was left. Former releases know
+one or none of them: a connection that is resumed there leaves the rooms of "j", or has the changes applied again.
 
 A parked record also has "n", as its last field: the generation of the log, a blank, and the newest position that the
 replica had read when the connection was lost. A log that does not hold it any more has lost data (resume_session.lua).
@@ -25,7 +26,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition, RecoveryFailed
-from gateway.domain.sessions import RecoverySession, ResumedSession
+from gateway.domain.sessions import RecoverySession, ResumedSession, Stay
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.errors import NotExecuted
 from gateway.state.redis.presence import BATCH, batches
@@ -47,6 +48,8 @@ def encode_session(session: RecoverySession) -> str:
         rest["j"] = sorted(session.joined_rooms)
     if session.changed_at is not None:
         rest["c"] = session.changed_at
+    if session.left:
+        rest["l"] = session.left
     return f"{session.owner}\n{session.user}\n{session.namespace}\n{_ENCODE(rest)}"
 
 
@@ -69,6 +72,12 @@ def decode_session(pid: str, value: bytes) -> RecoverySession | None:
             joined_at={room: positions.parse(position) for room, position in rest["e"].items()},
             joined_rooms=rooms.intersection(map(_text, _list(rest.get("j", [])))),
             changed_at=positions.parse(rest["c"]) if "c" in rest else None,
+            left=tuple(
+                [
+                    Stay(_text(room), positions.parse(after), positions.parse(upto))
+                    for room, after, upto in rest.get("l", [])
+                ]
+            ),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedPosition):
         return None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import positions
 from gateway.domain.positions import START, Position
-from gateway.domain.sessions import RecoverySession
+from gateway.domain.sessions import MAX_LEFT_ROOMS, RecoverySession
 
 FIRST = Position("1000-5")
 LATER = Position("1000-10")
@@ -48,6 +48,38 @@ def test_room_joined_later_keeps_its_position_while_other_rooms_change() -> None
     session = SESSION.with_rooms({"a", "b", "c"}, LATER).with_rooms({"b", "c", "d"}, LATEST)
 
     assert [session.visible_from(room) for room in ("b", "c", "d")] == [FIRST, LATER, LATEST]
+
+
+def test_messages_from_before_a_joined_room_was_left_are_seen_and_later_ones_not() -> None:
+    joined = SESSION.with_rooms({"a", "b", "c"}, LATER, joined={"c"})
+    left = joined.with_rooms({"a", "b"}, LATEST)
+    again = left.with_rooms({"a", "b", "c"}, Position("3000-0"), joined={"c"})
+
+    def seen(session: RecoverySession, room: str) -> list[bool]:
+        return [
+            session.sees(room, Position(at)) for at in ("1000-10", "1500-0", "2000-0", "2000-1", "3000-1")
+        ]
+
+    assert seen(left, "c") == [False, True, True, False, False]
+    assert seen(again, "c") == [False, True, True, False, True]
+    assert left.rooms_since(LATER) == {"a", "b", "c"}
+    assert left.rooms_since(LATEST) == {"a", "b"}
+
+
+def test_granted_room_that_a_token_no_longer_grants_is_not_seen() -> None:
+    assert not SESSION.with_rooms({"b"}, LATEST).sees("a", LATER)
+
+
+def test_number_of_rooms_that_were_left_is_bounded() -> None:
+    session = SESSION
+    for number in range(MAX_LEFT_ROOMS + 5):
+        at = 10_000 * (number + 1)
+        room = f"r{number}"
+        joined = session.with_rooms({"a", "b", room}, Position(f"{at}-0"), joined={room})
+        session = joined.with_rooms({"a", "b"}, Position(f"{at + 5_000}-0"))
+
+    assert len(session.left) == MAX_LEFT_ROOMS
+    assert session.left[-1].room == f"r{MAX_LEFT_ROOMS + 4}"
 
 
 def test_room_that_was_left_and_joined_again_is_visible_from_the_second_join() -> None:

@@ -292,6 +292,29 @@ async def test_room_that_was_left_is_not_joined_again_by_an_earlier_change(servi
     assert again.connection.joined_rooms == {"away"}
 
 
+async def test_rooms_that_were_left_decide_about_messages_from_before(services: Services) -> None:
+    alice = await client(services)
+    await services.push("user:alice", "m1")
+    await services.wait_delivered()
+    offset = alice.offsets[-1]
+    await join(services, "a")
+    await services.memberships.join(alice.connection, ["b"])
+    await services.push("a", "m2")
+    await services.push("user:alice", "m3", exclude="b")
+    await services.wait_delivered()
+    await services.memberships.leave(alice.connection, ["a", "b"])
+    await services.push("a", "m4")
+    await services.push("user:alice", "m5", exclude="b")
+    await services.wait_delivered()
+    assert names(alice) == ["m1", "m2", "m5"]
+    await lose(services, alice)
+
+    after = await services.connect_client(services.identity("alice"), pid=alice.pid, offset=offset)
+    await after.wait_live()
+
+    assert names(after) == ["m2", "m5"]
+
+
 async def test_join_that_was_rejected_stays_rejected(services: Services) -> None:
     alice = await client(services, "role:1", "role:2", "role:3", "role:4")
     assert (await join(services, "a", "b")).rejected == 1
@@ -332,8 +355,6 @@ class Client:
     offset: Position | None = None
     received: list[str] = field(default_factory=list)
     due: list[str] = field(default_factory=list)
-    optional: set[str] = field(default_factory=set)
-    """Live messages that were sent to it before it lost the connection and left their room."""
     is_away: bool = False
     pushed: int = 0
 
@@ -347,12 +368,25 @@ class Client:
             if name.startswith("m"):
                 self.received.append(name)
 
-    async def push(self, room: str) -> None:
+    async def push(self, room: str, excluded: str) -> None:
         self.pushed += 1
         name = f"m{self.pushed}"
-        if room in self.joined or room == "user:alice":
+        if (room in self.joined or room == "user:alice") and excluded not in self.joined:
             self.due.append(name)
-        await self.services.push(room, name)
+        await self.services.push(room, name, exclude=excluded)
+
+    async def own(self, is_join: bool, room: str) -> None:
+        """Join or leave a room by itself, once it has everything that was accepted before."""
+        if not self.is_away:
+            await self.receive_all()
+            connection, memberships = self.connected.connection, self.services.memberships
+            await (memberships.join if is_join else memberships.leave)(connection, [room])
+            self.joined = self.joined | {room} if is_join else self.joined - {room}
+
+    async def receive_all(self) -> None:
+        self.services.delivery_gate.set()
+        await self.services.wait_delivered()
+        await self.connected.wait_live()
 
     async def change(self, is_join: bool, who: str, *rooms: str) -> None:
         if who in {"user:alice", *self.joined}:
@@ -368,12 +402,11 @@ class Client:
     async def stall(self) -> None:
         self.services.delivery_gate.clear()
 
-    async def drop(self) -> None:
+    async def drop(self, unread: int) -> None:
+        """Lose the connection, and with it the last events that were sent."""
         if not self.is_away:
-            self.services.delivery_gate.set()
-            await self.services.wait_delivered()
-            await self.connected.wait_live()
-            self.read(None)
+            await self.receive_all()
+            self.read(max(1, len(self.connected.transport.events) - unread))
             await lose(self.services, self.connected)
             self.is_away = True
 
@@ -392,11 +425,12 @@ ROOMS = st.sampled_from(["a", "b", "c"])
 WHO = st.sampled_from(["user:alice", "user:alice", "a", "b"])
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("push"), st.sampled_from(["a", "b", "c", "user:alice"])),
-        st.tuples(st.just("push"), st.sampled_from(["a", "b", "c", "user:alice"])),
+        st.tuples(st.just("push"), ROOMS | st.just("user:alice"), st.just("")),
+        st.tuples(st.just("push"), ROOMS | st.just("user:alice"), ROOMS | st.just("")),
         st.tuples(st.just("change"), st.booleans(), WHO, ROOMS),
         st.tuples(st.just("change"), st.booleans(), WHO, ROOMS, st.just("d")),
-        st.tuples(st.just("drop")),
+        st.tuples(st.just("own"), st.booleans(), ROOMS),
+        st.tuples(st.just("drop"), st.integers(0, 3)),
         st.tuples(st.just("back"), st.integers(0, 12)),
         st.tuples(st.just("stall")),
     ),
