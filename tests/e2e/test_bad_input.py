@@ -185,7 +185,7 @@ BODIES: Final[dict[str, dict[str, Field]]] = {
     "POST /webhooks/{id}/drop": IDS,
     "POST /revoke": {
         "jti": Field("t-1", NO_TEXT + values("", "x" * 256, "a\n"), required=True),
-        "issuer": Field(ISSUER["issuer"], NO_TEXT + values("", "https://nobody.example.com/", "x" * 2001)),
+        "issuer": Field(ISSUER["issuer"], NO_TEXT + values("", "https://unknown.example.com/", "x" * 2001)),
         "expires_at": Field(
             1795266000, values("1795266000", "", True, None, [], {}, -1, 1795266000000, 1e300)
         ),
