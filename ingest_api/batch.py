@@ -1,83 +1,139 @@
 """``POST /batch``: several messages in one request, accepted in their order, all or none.
 
-The body is cut into its messages without decoding any, then each message is read by itself. ``fast_message`` reads the
-usual ones in one step; all others, valid or not, go through the schema. Both return the same.
+The body is cut into its messages without decoding any, then each message is read by itself. ``cut`` and
+``fast_message`` read the usual ones in one step; all others, valid or not, go through the schemas. Both return the
+same.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import msgspec
 import orjson
 
-from gateway.domain.ingest_keys import BROADCAST
-from gateway.domain.messages import Message, PublishResult, keyed_id, new_id
+from gateway.domain.ingest_keys import BROADCAST, IngestKey
+from gateway.domain.messages import MAX_BATCH, Message, PublishResult, keyed_digest, new_id
 from gateway.domain.names import (
     MAIN_NAMESPACE,
     MAX_EVENT_CHARACTERS,
     MAX_ROOM_CHARACTERS,
     MAX_USER_CHARACTERS,
     RESERVED_EVENTS,
-    user_room,
+    USER_PREFIX,
 )
+from gateway.domain.strict_json import MAX_DEPTH
 from ingest_api.batch_schemas import EVERYONE, MAX_ADDRESSES, BatchMessageSchema, BatchSchema
 from ingest_api.errors import Problem
 from ingest_api.handlers import Handlers, check_former_sids, check_target
 from ingest_api.idempotency import REPLAYED_HEADER
 from ingest_api.interfaces import EventSchemas
-from ingest_api.json_body import InvalidJson, is_plain_json, scan
 from ingest_api.large_body import LARGE_BYTES, Steps, in_slices, large_elements
 from ingest_api.push import (
     MAX_FIELD_ERRORS,
-    SPACE,
     Push,
     attach_buffers,
     check_media_type,
     check_push,
     load,
-    member_pattern,
     parse_large_body,
     parse_push,
     read_large_push,
 )
 from ingest_api.request import AuthenticatedRequest, Response
 
-_EVENT: Final = member_pattern("event", MAX_EVENT_CHARACTERS)
-_USER: Final = member_pattern("user", MAX_USER_CHARACTERS)
-_ROOM: Final = member_pattern("room", MAX_ROOM_CHARACTERS)
-_TO: Final = rf'{SPACE}"to"{SPACE}:{SPACE}(?:"({EVERYONE})"|\{{(?:{_USER}|{_ROOM})\}}){SPACE}'
-_HEAD: Final = re.compile(rf'\{{(?:{_TO},{_EVENT}|{_EVENT},{_TO}),{SPACE}"data"{SPACE}:{SPACE}')
-_TAIL: Final = re.compile(rf"{SPACE}\}}")
 _BATCH: Final = BatchSchema()
 _NOTHING: Final[frozenset[str]] = frozenset()
+_DOTS: Final = frozenset({".", ".."})
+_START: Final = re.compile(rb'[ \t\n\r]*+\{[ \t\n\r]*+"messages"[ \t\n\r]*+:[ \t\n\r]*+(?=\[)')
+_END: Final = re.compile(rb"(?<=\])[ \t\n\r]*+\}[ \t\n\r]*+\Z")
+_END_BYTES: Final = 64
+"""The end of a usual batch is looked for in so many bytes."""
+_MESSAGE_DEPTH: Final = MAX_DEPTH - 2
+_MEMBERS: Final = (b'"to"', b'"event"', b'"data"', b'"user"', b'"room"')
+_LEAST_MEMBER: Final = len('"to":0,')
+_LEAST: Final = len('{"to":{"user":""},"event":"","data":}')
+"""The length of a message without its user or room, event and data; one to everyone is not longer."""
+_SMALL_BYTES: Final = 1024
+_TOGETHER: Final = 16
+"""Small messages that are read in one slice."""
 
 
-def fast_message(text: str) -> Push | None:
+class _Target(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    user: str | msgspec.UnsetType = msgspec.UNSET
+    room: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    to: _Target | Literal["everyone"]
+    event: str
+    data: msgspec.Raw
+
+
+_split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode: Final = msgspec.json.Decoder(_Message).decode
+
+
+def cut(body: bytes) -> list[bytes] | None:
+    """Return the messages of a body that is certainly valid, each as its JSON; None for any other body."""
+    start, end = _START.match(body), _END.search(body, max(0, len(body) - _END_BYTES))
+    if start is None or end is None:
+        return None
+    try:
+        body.decode()
+        messages = list(map(bytes, _split(body[start.end() : end.start()])))
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return None
+    if not 0 < len(messages) <= MAX_BATCH:
+        return None
+    too_deep = [each for each in messages if each.count(b"{") + each.count(b"[") > _MESSAGE_DEPTH]
+    return None if too_deep else messages
+
+
+def fast_message(text: bytes) -> Push | None:
     """Return a message of a batch, or None for one that ``read_batch`` must read with the schema.
 
-    ``text`` is a JSON value without white space around it.
+    ``text`` is a valid JSON value without white space around it.
     """
-    head = _HEAD.match(text)
-    if head is None or not is_plain_json(text):
-        return None
-    start = head.end()
     try:
-        _, end = scan(text, start)
-    except InvalidJson:
+        found = _decode(text)
+    except (msgspec.DecodeError, RecursionError):
         return None
-    if _TAIL.fullmatch(text, end) is None:
+    target, event, data = found.to, found.event, bytes(found.data)
+    least = _LEAST + len(event) + len(data)
+    if isinstance(target, str):
+        rooms: tuple[str, ...] = ()
+    else:
+        user, room = target.user, target.room
+        if isinstance(user, str):
+            name, limit, rooms = user, MAX_USER_CHARACTERS, (USER_PREFIX + user,)
+        elif isinstance(room, str):
+            name, limit, rooms = room, MAX_ROOM_CHARACTERS, (room,)
+        else:
+            return None
+        least += len(name)
+        if not _is_plain(name, limit) or name in _DOTS:
+            return None
+    if not _is_plain(event, MAX_EVENT_CHARACTERS) or event in RESERVED_EVENTS:
         return None
-    first_everyone, first_user, first_room, second_event, event, everyone, user, room = head.groups()
-    event, user, room = event or second_event, first_user or user, first_room or room
-    everyone = first_everyone or everyone
-    if event in RESERVED_EVENTS or (user or room) in {".", ".."}:
+    # msgspec accepts repeated members, and takes the last one.
+    if len(text) - least >= _LEAST_MEMBER and not _has_members_once(text, data):
         return None
-    rooms = () if everyone is not None else (user_room(user) if user is not None else room,)
-    return Push(event, MAIN_NAMESPACE, (text[start:end],), _NOTHING, False, None, rooms)
+    return Push(event, MAIN_NAMESPACE, (data.decode(),), _NOTHING, False, None, rooms)
+
+
+def _is_plain(name: str, max_characters: int) -> bool:
+    return 0 < len(name) <= max_characters and name.isascii() and name.isprintable()
+
+
+def _has_members_once(text: bytes, data: bytes) -> bool:
+    """Whether a message with white space, beside its data, certainly repeats no member."""
+    return text.count(b"\\") == data.count(b"\\") and all(
+        text.count(name) - data.count(name) <= 1 for name in _MEMBERS
+    )
 
 
 def read_batch(
@@ -91,17 +147,16 @@ def read_batch(
         Problem: The body is not valid JSON (``invalid_json``), breaks the schema (``invalid_body``), or has an event
             that the catalogue rejects (``unknown_event``).
     """
-    parsed = yield from parse_large_body(body)
-    load(_BATCH, parsed)
-    yield
+    messages = yield from _cut_in_slices(body)
     has_fast_form = MAIN_NAMESPACE in schema.namespaces
     pushes: list[Push] = []
     errors: dict[str, list[str]] = {}
-    for number, text in enumerate(large_elements(parsed.raw["messages"])):
+    for number, text in enumerate(messages):
         push = fast_message(text) if has_fast_form and len(text) <= LARGE_BYTES else None
+        is_usual = push is not None
         try:
             if push is None:
-                push = yield from _read_message(schema, text.encode(), now)
+                push = yield from _read_message(schema, text, now)
             if event_schemas is not None:
                 check_push(event_schemas, push)
             if push.binary:
@@ -111,13 +166,26 @@ def read_batch(
             errors |= _errors_of(problem, number)
             if len(errors) >= MAX_FIELD_ERRORS:
                 break
-        yield
+        if not is_usual or len(text) > _SMALL_BYTES or number % _TOGETHER == 0:
+            yield
     if not errors and sum([len(push.rooms) or 1 for push in pushes]) > MAX_ADDRESSES:
         errors["messages"] = [f"More than {MAX_ADDRESSES} users, rooms and {EVERYONE} in all."]
     if errors:
         found = dict(islice(errors.items(), MAX_FIELD_ERRORS))
         raise Problem("invalid_body", f"the body breaks the rules: {', '.join(found)}", errors=found)
     return pushes
+
+
+def _cut_in_slices(body: bytes) -> Steps[list[bytes]]:
+    """Return the messages of a body, each as its JSON. Raises Problem as ``read_batch``."""
+    messages = cut(body)
+    yield
+    if messages is None:
+        parsed = yield from parse_large_body(body)
+        load(_BATCH, parsed)
+        yield
+        messages = [text.encode() for text in large_elements(parsed.raw["messages"])]
+    return messages
 
 
 def _read_message(schema: BatchMessageSchema, text: bytes, now: float) -> Steps[Push]:
@@ -160,7 +228,7 @@ class BatchHandlers(Handlers):
         request.messages = len(results)
         request.publish_result = results[0]._replace(connections=sum([each.connections for each in results]))
         headers = {REPLAYED_HEADER: "true"} if results[0].replayed else {}
-        return Response(orjson.dumps({"results": list(map(_content, results))}), headers=headers)
+        return Response(orjson.dumps({"results": _contents(results)}), headers=headers)
 
     async def _read_batch(self, body: bytes) -> list[Push]:
         steps = read_batch(self._message, body, now=self._clock.now(), event_schemas=self._event_schemas())
@@ -175,34 +243,34 @@ class BatchHandlers(Handlers):
         Raises:
             Problem: It may not; ``detail`` names the first such message.
         """
-        key = authenticated.key
-        for number, push in enumerate(pushes):
-            with _naming_message(number):
-                if not push.rooms and not key.has_scope(BROADCAST):
-                    raise Problem("missing_scope", f"{EVERYONE} needs a key with the scope {BROADCAST}")
-                check_target(key, push.rooms)
+        key, checked = authenticated.key, 0
+        try:
+            for push in pushes:
+                _check_target(key, push.rooms)
                 if not key.can_emit_to_every_user:
                     await check_former_sids(self._presence, push.rooms)
+                checked += 1
+        except Problem as problem:
+            raise Problem(problem.code, f"messages.{checked}: {problem.detail}") from None
 
 
-@contextmanager
-def _naming_message(number: int) -> Iterator[None]:
-    """Name the message in the detail of a problem."""
-    try:
-        yield
-    except Problem as problem:
-        raise Problem(problem.code, f"messages.{number}: {problem.detail}") from None
+def _check_target(key: IngestKey, rooms: Collection[str]) -> None:
+    if not rooms and not key.has_scope(BROADCAST):
+        raise Problem("missing_scope", f"{EVERYONE} needs a key with the scope {BROADCAST}")
+    check_target(key, rooms)
 
 
-def _messages(authenticated: AuthenticatedRequest, pushes: Collection[Push]) -> list[Message]:
+def _messages(authenticated: AuthenticatedRequest, pushes: Sequence[Push]) -> list[Message]:
     key, trace = authenticated.dedup_key, authenticated.request.trace
+    ids = [new_id() for _ in pushes]
+    if key.idempotency_key is not None:
+        # Each message has an id of its own whose end a repeat has, too.
+        digest = keyed_digest(key.scope, key.idempotency_key, key.fingerprint)
+        ids = [f"{id_}.{digest}{number}" for number, id_ in enumerate(ids)]
     return [
         # Positional arguments: keywords cost as much again as the tuple itself.
         Message(
-            new_id()
-            if key.idempotency_key is None
-            # Each message has an id of its own that a repeat has, too.
-            else keyed_id(key.scope, key.idempotency_key, f"{key.fingerprint}\n{number}"),
+            id_,
             push.namespace,
             push.rooms,
             push.event,
@@ -214,15 +282,20 @@ def _messages(authenticated: AuthenticatedRequest, pushes: Collection[Push]) -> 
             "",
             push.attachments,
         )
-        for number, push in enumerate(pushes)
+        for id_, push in zip(ids, pushes, strict=True)
     ]
 
 
-def _content(result: PublishResult) -> dict[str, object]:
-    content = {
-        "id": result.id,
-        "online": result.connections > 0,
-        "connections": result.connections,
-        "recoverable": result.recoverable,
-    }
-    return content if result.exact else content | {"exact": False}
+def _contents(results: Iterable[PublishResult]) -> list[dict[str, object]]:
+    return [
+        {"id": id_, "online": connections > 0, "connections": connections, "recoverable": recoverable}
+        if exact
+        else {
+            "id": id_,
+            "online": connections > 0,
+            "connections": connections,
+            "recoverable": recoverable,
+            "exact": False,
+        }
+        for id_, _, connections, exact, _, recoverable, *_ in results
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Final, NamedTuple
 
 from gateway.domain.errors import FreshnessUnknown
@@ -20,6 +21,9 @@ MAX_USER_ACKS: Final = 5_000
 """How many client events of one user are remembered at once."""
 MAX_USER_ACK_BYTES: Final = 2 * 1024 * 1024
 """The acknowledgements of one user that are kept at once, together."""
+MAX_REPEATS: Final = 20_000
+REPEAT_SECONDS: Final = 600.0
+"""An idempotency key may be used anew after an hour; a repeat comes sooner than that."""
 
 
 class DedupKey(NamedTuple):
@@ -118,3 +122,25 @@ def may_be_replayed(wait_seconds: float) -> FreshnessUnknown:
         "nonces from the time of this timestamp may be lost; sign it anew",
         retry_after_seconds=max(1, min(math.ceil(wait_seconds), 3600)),
     )
+
+
+class Repeats:
+    """When messages with an idempotency key were delivered here, by what the ids of repeats share.
+
+    A repeat is appended only after its first result was lost with Redis. Two generations bound the memory: a delivery
+    is remembered for REPEAT_SECONDS, unless MAX_REPEATS others follow sooner.
+    """
+
+    def __init__(self) -> None:
+        self._new: dict[str, float] = {}
+        self._old: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def deliver(self, digest: str) -> float:
+        """Record a delivery; return when one with the same digest was made before, or -1."""
+        now = time.monotonic()
+        if now - self._began >= REPEAT_SECONDS or len(self._new) >= MAX_REPEATS:
+            self._old, self._new, self._began = self._new, {}, now
+        before = self._new.get(digest) or self._old.get(digest, -1.0)
+        self._new[digest] = now
+        return before if now - before < 2 * REPEAT_SECONDS else -1.0

@@ -62,9 +62,12 @@ class Message(NamedTuple):
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Its rooms. Several rooms are one delivery: a connection in more than one gets it once."""
-        if not self.rooms:
+        rooms = self.rooms
+        if len(rooms) == 1:
+            return (_address((self.namespace, rooms[0])),)
+        if not rooms:
             return (Address(self.namespace, None),)
-        return tuple([_address((self.namespace, room)) for room in self.rooms])
+        return tuple([_address((self.namespace, room)) for room in rooms])
 
 
 class MessagePage(NamedTuple):
@@ -200,8 +203,10 @@ def json_bytes(entry: LogEntry) -> int:
     """Return the bytes of the JSON of the arguments in UTF-8, and of the attachments; 0 for all but a Message."""
     if not isinstance(entry, Message):
         return 0
-    attached = sum(map(len, entry.attachments)) if entry.attachments else 0
-    return attached + sum([len(text) if text.isascii() else len(text.encode()) for text in entry.arguments])
+    size = sum(map(len, entry.attachments)) if entry.attachments else 0
+    for text in entry.arguments:
+        size += len(text) if text.isascii() else len(text.encode())
+    return size
 
 
 def has_exact_count(entry: LogEntry) -> bool:
@@ -268,8 +273,13 @@ def keyed_id(scope: str, idempotency_key: str, fingerprint: str) -> str:
     A repeat normally gets the first result. After Redis lost that, the repeat is a new message, and replicas that
     delivered the first one recognise it by the end of its id (``repeat_digest``).
     """
+    return f"{new_id()}.{keyed_digest(scope, idempotency_key, fingerprint)}"
+
+
+def keyed_digest(scope: str, idempotency_key: str, fingerprint: str) -> str:
+    """Return 16 URL-safe characters that are the same for each request with this idempotency key and body."""
     digest = blake2b(f"{scope}\n{idempotency_key}\n{fingerprint}".encode(), digest_size=12).digest()
-    return f"{new_id()}.{urlsafe_b64encode(digest).decode()}"
+    return urlsafe_b64encode(digest).decode()
 
 
 def repeat_digest(id_: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from asyncio import Lock
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Final, Protocol
@@ -292,3 +292,11 @@ def change_data(connections: Iterable[Connection], change: DataChange) -> None:
     """Give the connections the socket data of a change; one with newer data keeps that."""
     for connection in connections:
         connection.change_data(StoredData(change.version, change.data))
+
+
+def by_offsets(connections: Sequence[Connection]) -> list[tuple[bool, list[Connection]]]:
+    """Return the connections whose messages carry positions with True, and the others with False; no empty list."""
+    parts = [
+        (wants, [each for each in connections if each.wants_offsets is wants]) for wants in (True, False)
+    ]
+    return [part for part in parts if part[1]]

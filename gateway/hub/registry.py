@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from gateway.domain import positions
+from gateway.domain.dedup import Repeats
 from gateway.domain.messages import (
     Address,
     DataChange,
@@ -15,11 +16,12 @@ from gateway.domain.messages import (
     LogEntry,
     Message,
     SessionTakeover,
+    json_bytes,
     repeat_digest,
 )
 from gateway.domain.positions import Position
 from gateway.hub.asks import MAX_ACK_BYTES, Asks, Encode
-from gateway.hub.connection import Connection, ConnectionState, change_data
+from gateway.hub.connection import Connection, ConnectionState, by_offsets, change_data
 from gateway.hub.disconnects import TokenIndex, close_taken_over, disconnect, reason_of
 from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
 from gateway.interfaces import DeliveryObserver, Frames
@@ -27,33 +29,9 @@ from gateway.metrics import DeliveryTimer, MetricFactory, one_label
 
 Members = dict[Connection, None]
 MESSAGE, VOLATILE, RECOVERED = "message", "volatile", "recovered"
-MAX_REPEATS: Final = 20_000
-REPEAT_SECONDS: Final = 600.0
-"""An idempotency key may be used anew after an hour; a repeat comes sooner than that."""
+_NO_MEMBERS: Final[Members] = {}
 SKIPPED: Final = ("replaying", "bytes_waiting", "no_poll", "upgrading")
 """Why a connection does not get a volatile message."""
-
-
-class _Repeats:
-    """When messages with an idempotency key were delivered here, by what the ids of repeats share.
-
-    A repeat is appended only after its first result was lost with Redis. Two generations bound the memory: a delivery
-    is remembered for REPEAT_SECONDS, unless MAX_REPEATS others follow sooner.
-    """
-
-    def __init__(self) -> None:
-        self._new: dict[str, float] = {}
-        self._old: dict[str, float] = {}
-        self._began = time.monotonic()
-
-    def deliver(self, digest: str) -> float:
-        """Record a delivery; return when one with the same digest was made before, or -1."""
-        now = time.monotonic()
-        if now - self._began >= REPEAT_SECONDS or len(self._new) >= MAX_REPEATS:
-            self._old, self._new, self._began = self._new, {}, now
-        before = self._new.get(digest) or self._old.get(digest, -1.0)
-        self._new[digest] = now
-        return before if now - before < 2 * REPEAT_SECONDS else -1.0
 
 
 class Hub:
@@ -81,11 +59,11 @@ class Hub:
         self._encode = encode
         self._deliveries = deliveries
         self._on_disconnected = on_disconnected
-        self._members: dict[Address, Members] = {}
+        self._members: dict[tuple[str, str | None], Members] = {}  # by address
         self._namespace_members = 0  # keys of _members without a room: everyone in a namespace
         self._by_user: Counter[str] = Counter()
         self.tokens = TokenIndex()
-        self._repeats = _Repeats()
+        self._repeats = Repeats()
         self._fan_out = FanOut(gather_bytes=gather_bytes)
         self.asks = Asks(max_bytes=max_ack_bytes, metrics=metrics)
         self._unreported: list[tuple[Message, int, float]] = []
@@ -199,18 +177,18 @@ class Hub:
 
     async def deliver(self, entry: LogEntry, position: Position, *, more: bool = False) -> None:
         """Deliver an entry to its recipients here; see ``interfaces.Deliver``."""
-        addresses = entry.addresses
-        if len(addresses) == 1 and not entry.exclude and not (isinstance(entry, Message) and entry.all_of):
-            recipients = list(self._members.get(addresses[0], ()))
+        if not isinstance(entry, Message):
+            await self._deliver_other(entry, position)
+        elif len(entry.rooms) == 1 and not entry.exclude and not entry.all_of:
+            members = self._members.get((entry.namespace, entry.rooms[0]), _NO_MEMBERS)
+            is_small = len(members) <= 1 or (len(members) <= STEP and json_bytes(entry) <= LARGE_BYTES)
+            if is_small and entry.trace is None and not entry.reply_to:
+                if members and self._send_to_few(entry, position, list(members), more=more):
+                    await self._fan_out.pause()
+            else:
+                await self._deliver_message(entry, position, list(members), more=more)
         else:
-            recipients = await self.recipients(entry, addresses)
-        if isinstance(entry, DisconnectCommand):
-            self._disconnect(entry, recipients, position)
-        elif isinstance(entry, SessionTakeover):
-            close_taken_over(recipients, entry.owner)
-        elif isinstance(entry, DataChange):
-            change_data(recipients, entry)
-        elif isinstance(entry, Message) and (recipients or entry.reply_to or entry.trace is not None):
+            recipients = await self.recipients(entry, entry.addresses)
             await self._deliver_message(entry, position, recipients, more=more)
         if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(entry.id, None)) is not None:
             callback()
@@ -220,15 +198,19 @@ class Hub:
         if self._unreported and not fan_out.gathered:
             self._report()
 
-    def _disconnect(
-        self, command: DisconnectCommand, recipients: Sequence[Connection], position: Position
-    ) -> None:
-        if command.token_id:
-            # Its addresses are everyone, because no room has the connections of one token.
-            recipients = self.tokens.recipients(command)
-        ended = disconnect(recipients, reason_of(command), position)
-        if command.reply_to:
-            self._on_disconnected(command, ended)
+    async def _deliver_other(self, entry: LogEntry, position: Position) -> None:
+        """Apply an entry that is no message to the connections that it is for."""
+        recipients = await self.recipients(entry, entry.addresses)
+        if isinstance(entry, DisconnectCommand):
+            # The addresses of one for a token are everyone, because no room has the connections of one token.
+            chosen = self.tokens.recipients(entry) if entry.token_id else recipients
+            ended = disconnect(chosen, reason_of(entry), position)
+            if entry.reply_to:
+                self._on_disconnected(entry, ended)
+        elif isinstance(entry, SessionTakeover):
+            close_taken_over(recipients, entry.owner)
+        elif isinstance(entry, DataChange):
+            change_data(recipients, entry)
 
     async def flush(self) -> None:
         """Send the frames that were gathered for a next entry; see ``interfaces.Flush``."""
@@ -242,11 +224,7 @@ class Hub:
     ) -> None:
         # Also without a recipient: the trace shows that the message arrived at this replica.
         started = time.monotonic() if message.trace is not None else 0.0
-        if digest := repeat_digest(message.id):
-            before = self._repeats.deliver(digest)
-            recipients = (
-                [each for each in recipients if each.live_since >= before] if before > 0 else recipients
-            )
+        recipients = self._without_repeats(message, recipients)
         if message.ack is not None:
             fan_out, encode = self._fan_out, self._encode
             sent = await self.asks.send(
@@ -254,9 +232,34 @@ class Hub:
             )
             self._delivered[MESSAGE] += sent
         else:
-            sent = await self._send_variants(message, position, recipients, more=more) if recipients else 0
+            sent = 0
+            for wants_offsets, those in by_offsets(recipients):
+                frames = self._encode(message, position if wants_offsets else None)
+                sent += await self._send(message, position, frames, those, more=more)
+            self._delivered[VOLATILE if message.volatile else MESSAGE] += sent
         if message.trace is not None or message.id in self.delivery_timer.started:
             self._unreported.append((message, sent, started))
+
+    def _without_repeats(self, message: Message, recipients: Sequence[Connection]) -> Sequence[Connection]:
+        """Return the recipients that have not got the message as that of an earlier request with its key."""
+        digest = repeat_digest(message.id)
+        before = self._repeats.deliver(digest) if digest else -1.0
+        return [each for each in recipients if each.live_since >= before] if before > 0 else recipients
+
+    def _send_to_few(
+        self, message: Message, position: Position, recipients: Sequence[Connection], *, more: bool
+    ) -> bool:
+        """Send a usual message to at most STEP recipients, without a task switch; return whether the slice is over."""
+        sent = slow = 0
+        for wants_offsets, those in by_offsets(self._without_repeats(message, recipients)):
+            frames = self._encode(message, position if wants_offsets else None)
+            written, slower = self._send_step(message, position, frames, those, more=more)
+            sent += written + slower
+            slow += slower
+        self._delivered[VOLATILE if message.volatile else MESSAGE] += sent
+        if message.id in self.delivery_timer.started:
+            self._unreported.append((message, sent, 0.0))
+        return self._fan_out.is_slice_over(spent_seconds=slow * SLOW_SEND_SECONDS)
 
     def _report(self) -> None:
         """Report the messages that are traced or timed, now that all their frames are written."""
@@ -265,20 +268,6 @@ class Hub:
             self.delivery_timer.stop(message.id, sent)
             if message.trace is not None and self._deliveries is not None:
                 self._deliveries.delivered(message, sent, time.monotonic() - started)
-
-    async def _send_variants(
-        self, message: Message, position: Position, recipients: Sequence[Connection], *, more: bool
-    ) -> int:
-        positioned = [connection for connection in recipients if connection.wants_offsets]
-        sent = 0
-        if positioned:
-            frames = self._encode(message, position)
-            sent += await self._send(message, position, frames, positioned, more=more)
-        if len(positioned) < len(recipients):
-            others = [connection for connection in recipients if not connection.wants_offsets]
-            sent += await self._send(message, position, self._encode(message, None), others, more=more)
-        self._delivered[VOLATILE if message.volatile else MESSAGE] += sent
-        return sent
 
     async def _send(
         self,
@@ -291,15 +280,27 @@ class Hub:
     ) -> int:
         """Send encoded frames; return the number of connections that took them."""
         sent = 0
-        fan_out, frame = self._fan_out, frames.frame
-        step = 1 if len(frame) > LARGE_BYTES else STEP
+        fan_out, step = self._fan_out, 1 if len(frames.frame) > LARGE_BYTES else STEP
         for start in range(0, len(recipients), step):
-            written, others = fan_out.write(frame, recipients[start : start + step], more=more)
-            slow = sum([self._send_slow(each, message, position, frames) for each in others]) if others else 0
+            some = recipients[start : start + step]
+            written, slow = self._send_step(message, position, frames, some, more=more)
             sent += written + slow
             if fan_out.is_slice_over(spent_seconds=slow * SLOW_SEND_SECONDS):
                 await fan_out.pause()
         return sent
+
+    def _send_step(
+        self,
+        message: Message,
+        position: Position,
+        frames: Frames,
+        recipients: Sequence[Connection],
+        *,
+        more: bool,
+    ) -> tuple[int, int]:
+        """Send encoded frames; return how many took them on a free socket, and through their transport."""
+        written, others = self._fan_out.write(frames.frame, recipients, more=more)
+        return written, sum([self._send_slow(each, message, position, frames) for each in others])
 
     def _send_slow(
         self, connection: Connection, message: Message, position: Position, frames: Frames
@@ -338,6 +339,8 @@ class Hub:
 
     async def recipients(self, entry: LogEntry, addresses: Collection[Address]) -> list[Connection]:
         """Return the connections at the addresses, each once, as a copy: members may change while it is sent."""
+        if len(addresses) == 1 and not entry.exclude and not (isinstance(entry, Message) and entry.all_of):
+            return [each for address in addresses for each in self._members.get(address, _NO_MEMBERS)]
         if isinstance(entry, Message) and entry.all_of:
             recipients = await self._in_all_rooms(entry)
         else:
@@ -358,12 +361,9 @@ class Hub:
         Costs as much as the smallest of the rooms of ``all_of`` has connections.
         """
         required, one_of = frozenset(message.all_of), frozenset(message.rooms)
-        members: list[Members] = [
-            self._members.get(Address(message.namespace, room), {}) for room in required
-        ]
-        found: Members = {}
+        members = [self._members.get((message.namespace, room), _NO_MEMBERS) for room in required]
         smallest = min(members, key=len)
-        candidates = list(smallest)
+        candidates, found = list(smallest), dict[Connection, None]()
         for start in range(0, len(candidates), STEP):
             for each in candidates[start : start + STEP]:
                 if required <= each.rooms and (not one_of or not one_of.isdisjoint(each.rooms)):

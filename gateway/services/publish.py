@@ -61,8 +61,12 @@ class MessagePublisher:
         # They are delivered together, so the time of one is that of all.
         self._delivery_timer.start(messages[0])
         results = await self._broker.append_all(messages, dedup_key)
+        published = self._published
         for message, result in zip(messages, results, strict=True):
-            self._count_result(result, message.id, VOLATILE if message.volatile else MESSAGE)
+            if result.replayed:
+                self._count_result(result, message.id, MESSAGE)
+            else:
+                published[VOLATILE if message.volatile else MESSAGE] += 1
         return results
 
     async def disconnect_user(

@@ -9,6 +9,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -177,11 +178,11 @@ def encode_message(
     The other arguments are JSON already and are sent as they were received (docs/explanation/architecture.md,
     invariant 2). Attachments follow their packet, each as a binary message.
     """
-    values = [_json(pushed.event), *pushed.arguments]
-    if position is not None:
-        values.append(_json(position))
-    requested = "" if ack_id is None else ack_id
-    text = f"{_prefix(pushed.namespace)}{requested}[{','.join(values)}]"
+    namespace, arguments = pushed.namespace, pushed.arguments
+    prefix = "" if namespace == "/" else f"{namespace},"
+    last = "" if position is None else f',"{position}"'
+    data = f",{','.join(arguments)}" if arguments else ""
+    text = f"{prefix}{'' if ack_id is None else ack_id}[{_event_name(pushed.event)}{data}{last}]"
     if not pushed.attachments:
         return message(_EVENT + text)
     attached = [Frames(b64decode(each)) for each in pushed.attachments]
@@ -226,6 +227,12 @@ def _prefix(namespace: str) -> str:
 
 def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1024)
+def _event_name(event: str) -> str:
+    """Return the name of an event as JSON. Applications have few events, each of at most 128 characters."""
+    return _json(event)
 
 
 def _json(value: object) -> str:

@@ -69,22 +69,23 @@ class DeliveryQueue:
     def __len__(self) -> int:
         return len(self._queue)
 
-    async def wait_for_space(self, entries: Sequence[LogEntry]) -> None:
+    async def wait_for_space(self, sizes: Sequence[int]) -> None:
         """Return when there is space; it is reserved for the caller until it awaits anything else.
+
+        ``sizes`` are the bytes of the arguments of each entry.
 
         Appends that wait get space in turn, as many in one turn of the event loop as there is space for.
 
         Raises: BrokerUnavailable when there was none for ``wait_seconds``, and at once for a batch that an empty queue
             has no space for.
         """
-        number = len(entries)
-        before_last = sum([json_bytes(entry) for entry in entries[:-1]]) if number > 1 else 0
+        number, before_last = len(sizes), sum(sizes[:-1])
         if not self._waiting and self._has_space(number, before_last):
             return
         if number > self._max_entries or before_last >= self._max_bytes:
             raise BrokerUnavailable("the messages are more than the queue of this replica can hold")
         loop = asyncio.get_running_loop()
-        space = _Space(number, before_last, before_last + json_bytes(entries[-1]))
+        space = _Space(number, before_last, before_last + sizes[-1])
         woken = loop.create_future()
         self._waiting.append((woken, space))
         try:
@@ -112,14 +113,18 @@ class DeliveryQueue:
         self._bytes += size
         self._not_empty.set()
 
-    async def take(self) -> tuple[LogEntry, Position]:
-        """Remove and return the oldest entry, once there is one."""
+    async def wait_for_entry(self) -> None:
+        """Return once there is an entry."""
         while not self._queue:
             self._not_empty.clear()
             await self._not_empty.wait()
+
+    def take(self) -> tuple[LogEntry, Position]:
+        """Remove and return the oldest entry. Raises: IndexError if there is none."""
         entry, position, size = self._queue.popleft()
         self._bytes -= size
-        if self._waiting:
+        waiting = self._waiting
+        if waiting and len(self._queue) + self._reserved + waiting[0][1].entries <= self._max_entries:
             self._wake()
         return entry, position
 
@@ -193,7 +198,7 @@ class MemoryBroker:
         # The events of clients: as _accept does it, and twice as fast.
         result = self._results.get(entry.id)
         if result is None:
-            result = self._publish(entry)
+            result = self._publish(entry, json_bytes(entry), self._milliseconds())
             self._results.put(entry.id, result)
         return result
 
@@ -217,21 +222,22 @@ class MemoryBroker:
         *,
         with_counts: bool = False,
     ) -> tuple[PublishResult, ...]:
+        sizes = list(map(json_bytes, entries))
         if entries:
-            await self._delivery_queue.wait_for_space(entries)
+            await self._delivery_queue.wait_for_space(sizes)
         # No await from here on.
         known = [self._results.get(entry.id) for entry in entries]
         new = [each for each in notifications if not self._notified.get(each.id)]
         if None not in known and not new:
             return tuple(result for result in known if result is not None)
         if dedup_key is None:
-            results = self._publish_new(entries, known, new, with_counts)
+            results = self._publish_new(entries, sizes, known, new, with_counts)
         elif (retransmitted := self._dedup.retransmitted_results(dedup_key)) is not None:
             results = retransmitted
         else:
             digest = self._dedup.check(dedup_key)
             first = self._dedup.first_results(dedup_key, adding=len(entries))
-            results = self._publish_new(entries, known, new, with_counts) if first is None else first
+            results = self._publish_new(entries, sizes, known, new, with_counts) if first is None else first
             self._dedup.keep(dedup_key, digest, results)
         for entry, result in zip(entries, results, strict=False):
             self._results.put(entry.id, result)
@@ -240,6 +246,7 @@ class MemoryBroker:
     def _publish_new(
         self,
         entries: Sequence[LogEntry],
+        sizes: Sequence[int],
         known: Sequence[PublishResult | None],
         notifications: Sequence[Notification],
         with_counts: bool,
@@ -253,10 +260,11 @@ class MemoryBroker:
             self._queues.put(notifications)
             for each in notifications:
                 self._notified.put(each.id, True)
+        now = self._milliseconds()
         return tuple(
             [
-                result or self._publish(entry, with_counts=with_counts)
-                for entry, result in zip(entries, known, strict=True)
+                result or self._publish(entry, size, now, with_counts=with_counts)
+                for entry, size, result in zip(entries, sizes, known, strict=True)
             ]
         )
 
@@ -272,9 +280,12 @@ class MemoryBroker:
         if self._listening:
             raise RuntimeError("a broker has one listener, and it listens once")
         self._listening = True
+        queue = self._delivery_queue
         while True:
-            entry, position = await self._delivery_queue.take()
-            await deliver(entry, position, more=len(self._delivery_queue) > 0)
+            if not queue:
+                await queue.wait_for_entry()
+            entry, position = queue.take()
+            await deliver(entry, position, more=len(queue) > 0)
             if isinstance(entry, RoomChange):
                 self._awaited -= Counter(_joined(entry))
 
@@ -319,13 +330,18 @@ class MemoryBroker:
             return DATA_LOST  # a position of another process, whose history ended with it
         return HISTORY_TRIMMED if self._history.is_trimmed(after, addresses) else None
 
-    def _publish(self, entry: LogEntry, *, with_counts: bool = False) -> PublishResult:
+    def _milliseconds(self) -> int:
+        return int(self._clock.now() * 1000)
+
+    def _publish(
+        self, entry: LogEntry, size: int, now_milliseconds: int, *, with_counts: bool = False
+    ) -> PublishResult:
+        """Append an entry whose arguments are ``size`` bytes long, and queue it if this replica wants it."""
         if isinstance(entry, DisconnectCommand) and entry.revoke:
             self._revocations.revoke(entry)  # first, because it may reject the command
         addresses = entry.addresses
-        size = json_bytes(entry)
         if not is_volatile(entry):
-            self._order = positions.next_position(self._order, int(self._clock.now() * 1000))
+            self._order = positions.next_position(self._order, now_milliseconds)
             self._newest = positions.position_at(self._order)
             self._history.add(entry, self._newest, self._order, addresses, size)
         connections = self._presence.connections_at(addresses)

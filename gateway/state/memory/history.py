@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from heapq import merge
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -96,6 +97,10 @@ class TrimMarker(NamedTuple):
     expires_at: float
 
 
+_marker: Final[Callable[[tuple[Order, float]], TrimMarker]] = partial(tuple.__new__, TrimMarker)
+"""Make a marker without the constructor of NamedTuple, which runs in Python: a full history makes one for each push."""
+
+
 class TrimMarkers:
     """A marker for each address from which an entry was trimmed, at most ``max_markers`` and ``max_bytes``.
 
@@ -116,15 +121,18 @@ class TrimMarkers:
 
     def mark(self, record: Record, now: float) -> None:
         """Mark a record that was trimmed. Records have to be marked in their order."""
-        marker = TrimMarker(record.order, record.accepted_at + self._age_seconds)
-        if marker.expires_at <= now:
+        expires_at = record.accepted_at + self._age_seconds
+        if expires_at <= now:
             return
+        marker, by_address = _marker((record.order, expires_at)), self._by_address
         for address in record.addresses:
-            if address not in self._by_address:
+            if address in by_address:
+                by_address.move_to_end(address)
+            else:
                 self._bytes += _marker_bytes(address)
-            self._by_address[address] = marker
-            self._by_address.move_to_end(address)
-        self._shrink(now)
+            by_address[address] = marker
+        if len(by_address) > self._max_markers or self._bytes > self._max_bytes:
+            self._shrink(now)
 
     def after(self, order: Order, addresses: Collection[Address], now: float) -> bool:
         """Whether an entry newer than a position was trimmed for any of the addresses."""
@@ -324,8 +332,10 @@ def _marker_bytes(address: Address) -> int:
 
 def _name_bytes(entry: LogEntry) -> int:
     if isinstance(entry, Message):
-        names = len(entry.event) + len("".join(entry.rooms)) + sum(map(len, entry.exclude))
-        return names + len("".join(entry.all_of)) if entry.all_of else names
+        names = len(entry.event) + len("".join(entry.rooms))
+        if entry.exclude or entry.all_of:
+            names += sum(map(len, (*entry.exclude, *entry.all_of)))
+        return names
     if isinstance(entry, SessionTakeover):
         return len(entry.sid) + len(entry.owner)
     if isinstance(entry, DataChange):

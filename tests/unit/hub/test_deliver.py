@@ -393,18 +393,18 @@ async def test_client_that_is_dropped_by_its_own_message_does_not_affect_others(
 # costs
 
 
-class CountingRooms(dict[Address, dict[Connection, None]]):
+class CountingRooms(dict[tuple[str, str | None], dict[Connection, None]]):
     """Counts look-ups; iterating over all rooms fails."""
 
-    def __init__(self, rooms: dict[Address, dict[Connection, None]]) -> None:
+    def __init__(self, rooms: dict[tuple[str, str | None], dict[Connection, None]]) -> None:
         super().__init__(rooms)
         self.looked_up = 0
 
-    def __getitem__(self, address: Address) -> dict[Connection, None]:
+    def __getitem__(self, address: tuple[str, str | None]) -> dict[Connection, None]:
         self.looked_up += 1
         return super().__getitem__(address)
 
-    def get(self, address: Address, default: Any = None) -> Any:
+    def get(self, address: tuple[str, str | None], default: Any = None) -> Any:
         self.looked_up += 1
         return super().get(address, default)
 
