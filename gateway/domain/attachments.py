@@ -44,6 +44,16 @@ class Attached(NamedTuple):
     problems: Mapping[str, str]
 
 
+def is_base64(text: str) -> bool:
+    """Whether a text is base64 with padding and without line breaks, as each buffer is in JSON."""
+    steps = _is_base64(text)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return bool(end.value)
+
+
 def is_pointer(text: str) -> bool:
     """Whether a text is a pointer into ``data`` or an element of ``args``."""
     return len(text) <= MAX_POINTER_CHARACTERS and _POINTER.fullmatch(text) is not None

@@ -10,8 +10,10 @@ import jsonschema_rs
 from gateway.events.mistakes import Part, listed
 
 MAX_SCHEMA_DEPTH: Final = 64
+BUFFER: Final = "byte"
+"""The format of base64, as which schemas see a buffer. OpenAPI has it, and the format registry of JSON Schema."""
 FORMATS: Final = (
-    "date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uri-reference", "uuid"
+    "date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uri-reference", "uuid", BUFFER
 )  # fmt: skip
 TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "null")
 REFERENCE_PREFIX: Final = "#/schemas/"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, cast
 
+from gateway.events.keywords import BUFFER
 from gateway.events.own_events import JsonSchema
 
 ANY: Final = "any"
@@ -18,6 +19,8 @@ _SIMPLE: Final[Mapping[str, str]] = {
     "boolean": "boolean",
     "null": "null",
 }
+_BUFFER: Final = "ArrayBuffer | Uint8Array"
+"""What a client gets in a browser and in Node, where it is a Buffer; it may send either."""
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*", re.ASCII)
 
 
@@ -72,6 +75,8 @@ class SchemaTypes:
             return self._array(schema)
         if name == "object":
             return self._object(schema)
+        if name == "string" and schema.get("format") == BUFFER:
+            return _BUFFER
         return _SIMPLE.get(name, _UNKNOWN)
 
     def _array(self, schema: Mapping[str, object]) -> str:

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import jsonschema_rs
 
+from gateway.domain.attachments import is_base64
 from gateway.domain.event_catalogue import Schema
-from gateway.events.keywords import check_schema, references
+from gateway.events.keywords import BUFFER, check_schema, references
 from gateway.events.mistakes import Part
 from gateway.events.recursion import (
     MAX_CHECKS,
@@ -137,6 +138,7 @@ def compile_schema(
             retriever=_reject_retrieval,
             pattern_options=jsonschema_rs.RegexOptions(),
             validate_formats=True,
+            formats={BUFFER: is_base64},
             ignore_unknown_formats=False,
         )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:

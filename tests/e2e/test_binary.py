@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -386,6 +387,7 @@ namespaces:
     client_events:
       share: {emit: [{to: everyone, event: shared, data: {from: $user, file: $0.file, other: $1}}], ack: $0.file}
       store: {call: app, dedupe: $0}
+      keep: {notify: app, emit: [{to: self, event: kept, data: $0}], ack: {size: $1, same: $0}}
 """
 
 
@@ -431,6 +433,98 @@ def test_buffers_of_a_client_reach_other_clients_webhooks_and_the_client_itself(
     assert sender.event("error")[0]["code"] == "invalid_payload"
     assert process.stop() == 0
     assert process.failures() == []
+    webhook.stop()
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+@pytest.mark.parametrize("has_redis", [False, True], ids=["memory", "redis"])
+def test_notifications_have_buffers_as_base64_with_pointers(  # noqa: PLR0917  # fixtures
+    node: NodeClients, redis_server: RedisServer, tmp_path: Path, user: str, batch: int, has_redis: bool
+) -> None:
+    events_file = tmp_path / "events.yaml"
+    events_file.write_text(CATALOGUE)
+    webhook = WebhookServer()
+    webhook.status_of = lambda _: 503
+    settings = {"id": "app", "url": webhook.url, "secret": SECRET, "batch": batch}
+    config = tmp_path / "gateway.yaml"
+    config.write_text(json.dumps({"webhooks": [settings]}))
+    process = GatewayProcess(
+        events_file=events_file,
+        config=config,
+        redis_url=redis_server.url if has_redis else None,
+        redis_prefix=user,
+    )
+    client = node.open(process.url, token=process.token(user)).connected()
+
+    answers = [
+        client.emit_with_ack("keep", {"a/b": [{"$bytes": [number, 255]}]}, number, {"$bytes": []})
+        for number in range(5)
+    ]
+    wait_until(lambda: len(webhook.requests) > 0, "the first request failed")
+    webhook.status_of = lambda _: None
+    wait_until(lambda: len(delivered(webhook)) == 5, "all notifications arrived")
+
+    buffers = [{"a/b": [received(bytes([number, 255]))]} for number in range(5)]
+    assert answers == [{"size": number, "same": buffers[number]} for number in range(5)]
+    client.wait("event", event="kept", count=5)
+    assert client.events("kept") == [[each] for each in buffers]
+    assert [(data["args"], data["binary"], data["mode"]) for data in delivered(webhook)] == [
+        (
+            [{"a/b": [encoded(bytes([number, 255]))]}, number, ""],
+            ["/args/0/a~1b/0", "/args/2"],
+            "notify",
+        )
+        for number in range(5)
+    ]
+    if batch > 1:
+        assert any(body["type"] == "batch" and len(body["data"]) > 1 for _, body in webhook.requests)
+    assert process.stop() == 0
+    assert process.failures() == []
+    webhook.stop()
+
+
+def delivered(webhook: WebhookServer) -> list[dict[str, Any]]:
+    """Return the data of each client event, once by its id, in the order of its first request."""
+    events: dict[str, dict[str, Any]] = {}
+    for event_id, body in list(webhook.requests):
+        for each in body["data"] if body["type"] == "batch" else [{"id": event_id} | body]:
+            events.setdefault(each["id"], each["data"])
+    return list(events.values())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"ack": {"a": "AAE=", "b": {"_placeholder": True, "num": 0}}, "binary": ["/ack/a"]},
+        {"ack": "AAE", "binary": ["/ack"]},
+        {"ack": "AAE=", "binary": ["/data"]},
+        {
+            "ack": 1,
+            "emit": [{"event": "stored", "data": {"_placeholder": 1, "a": ""}, "binary": ["/data/a"]}],
+        },
+    ],
+    ids=["look-alike in ack", "no base64", "pointer to nothing", "look-alike in emit"],
+)
+def test_answer_of_a_webhook_with_wrong_buffers_reaches_no_client(
+    node: NodeClients, tmp_path: Path, user: str, answer: dict[str, Any]
+) -> None:
+    events_file = tmp_path / "events.yaml"
+    events_file.write_text(CATALOGUE)
+    webhook = WebhookServer()
+    webhook.answers["store"] = (200, answer)
+    process = GatewayProcess(
+        events_file=events_file, webhooks=f"app={webhook.url}", webhook_secrets=f"app:{SECRET}"
+    )
+    client = node.open(process.url, token=process.token(user), transports=["websocket"]).connected()
+
+    first = client.emit_with_ack("store", 1, {"$bytes": [1]})
+    webhook.answers["store"] = (200, {"ack": "AAE=", "binary": ["/ack"]})
+    second = client.emit_with_ack("store", 2, {"$bytes": [1]})
+
+    assert first["error"]["code"] == "backend_error"
+    assert second == received(b"\x00\x01")
+    assert client.events("stored") == []
+    assert process.stop() == 0
     webhook.stop()
 
 

@@ -13,6 +13,7 @@ import pytest
 from gateway.domain.event_catalogue import EventCatalogue
 from gateway.events import load_catalogue
 from gateway.events.asyncapi import as_json, as_yaml, asyncapi
+from tests.integration.documents.test_typescript import BUFFERS
 from tests.support.paths import ROOT
 from tests.unit.events.catalogues import CHAT
 
@@ -32,6 +33,7 @@ def parse(document: str) -> Mapping[str, Any]:
     ("catalogue", "channels"),
     [
         pytest.param(CHAT, ["/", "/chat", "/events"], id="values"),
+        pytest.param(load_catalogue(BUFFERS, namespaces=None, webhooks=None), ["/"], id="buffers"),
         pytest.param(
             load_catalogue(EXAMPLE, namespaces=None, webhooks=None),
             ["/", "/chat", "/events", "/match"],

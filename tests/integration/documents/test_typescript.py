@@ -84,6 +84,48 @@ def test_a_front_end_compiles(compile_files: Compile) -> None:
     assert compile_files(gateway_events_d_ts=example(), chat_ts=front_end) == []
 
 
+BUFFERS = """
+version: 1
+schemas:
+  File: {type: object, required: [content], properties: {content: {type: string, format: byte}}}
+namespaces:
+  /:
+    broadcast: anyone
+    client_events:
+      share:
+        args: [{$ref: "#/schemas/File"}]
+        emit: [{to: everyone, event: shared, data: {file: $0.content}}]
+        ack: $0.content
+"""
+BUFFERS_HEAD = 'import { io } from "socket.io-client";\nimport type { MainSocket } from "./gateway-events";\n'
+BUFFERS_HEAD += 'const main: MainSocket = io("/");\n'
+BUFFER_USES = (
+    'main.emit("share", { content: new ArrayBuffer(2) });',
+    'main.emit("share", { content: new Uint8Array([0, 1]) });',
+    'main.on("shared", ({ file }) => new Blob([file as Uint8Array<ArrayBuffer>]));',
+    'main.on("shared", ({ file }) => file.byteLength);',
+    'main.emit("share", { content: new Uint8Array(2) }, (answer) => "error" in answer || answer.byteLength);',
+)
+WRONG_BUFFER_USES = (
+    'main.emit("share", { content: "AAE=" });',
+    'main.emit("share", { content: [0, 1] });',
+    'main.on("shared", ({ file }) => file.charCodeAt(0));',
+)
+
+
+def test_buffers_are_accepted_and_got_and_base64_is_an_error(compile_files: Compile) -> None:
+    declarations = typescript(load_catalogue(BUFFERS, namespaces=None, webhooks=None))
+    uses = BUFFERS_HEAD + "\n".join(BUFFER_USES)
+    wrong = BUFFERS_HEAD + "\n".join(WRONG_BUFFER_USES)
+
+    assert compile_files(gateway_events_d_ts=declarations, use_ts=uses) == []
+    errors = compile_files(gateway_events_d_ts=declarations, wrong_ts=wrong)
+
+    lines = {int(error.removeprefix("wrong.ts(").partition(",")[0]) for error in errors}
+    first = BUFFERS_HEAD.count("\n") + 1
+    assert lines == set(range(first, first + len(WRONG_BUFFER_USES))), errors
+
+
 def test_each_wrong_use_is_an_error_on_its_line(compile_files: Compile) -> None:
     errors = compile_files(gateway_events_d_ts=example(), wrong_ts=HEAD + "\n".join(WRONG))
 

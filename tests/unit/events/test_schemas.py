@@ -37,6 +37,16 @@ def test_problems_have_paths_and_name_no_value() -> None:
     }
 
 
+@pytest.mark.parametrize("value", ["", "AAE=", "/w==", "+/+/", "A" * 1_000_000, 5])
+def test_base64_is_of_format_byte(value: object) -> None:
+    assert compile_schema({"format": "byte"}, {}).problems(value) == {}
+
+
+@pytest.mark.parametrize("value", ["A", "AAE", "AA==AA==", "_w==", "AA\n=", "AAE=\n", "é"])
+def test_other_text_is_not_of_format_byte(value: str) -> None:
+    assert compile_schema({"format": "byte"}, {}).problems(value) == {"": "is not of format byte"}
+
+
 @pytest.mark.parametrize(
     ("schema", "value", "sentence"),
     [

@@ -88,6 +88,17 @@ def test_namespaces_with_equal_names_get_numbers() -> None:
     assert "export type Main2Socket = " in text
 
 
+def test_base64_is_typed_as_the_buffer_that_clients_send_and_get() -> None:
+    buffer = {"type": "string", "format": "byte"}
+
+    assert type_of(buffer) == "ArrayBuffer | Uint8Array"
+    assert type_of({"type": "array", "items": buffer}) == "(ArrayBuffer | Uint8Array)[]"
+    assert type_of({"type": ["string", "null"], "format": "byte"}) == "ArrayBuffer | Uint8Array | null"
+    assert type_of_template(ObjectTemplate((("file", Reference("0")),)), buffer) == (
+        "{ file: ArrayBuffer | Uint8Array }"
+    )
+
+
 def test_an_acknowledgement_is_the_last_parameter_and_may_be_an_error() -> None:
     sent = members(typescript(CHAT), "ChatClientToServerEvents")
 

@@ -114,6 +114,18 @@ def test_answer_names_its_buffers_by_pointers() -> None:
             "binary is no list of at most 10 items",
         ),
         (
+            {"ack": {"a": "AAE=", "b": [{"_placeholder": True, "num": 0}]}, "binary": ["/ack/a"]},
+            "ack has a member '_placeholder', which clients take for an attachment",
+        ),
+        (
+            {"emit": [{"event": "e", "data": "AAE=", "binary": ["/ack"]}]},
+            "emit.0.binary names something outside of data",
+        ),
+        (
+            {"emit": [{"event": "e", "data": "AAE=\n", "binary": ["/data"]}]},
+            "emit.0.binary: /data points to a string that is not base64 with padding",
+        ),
+        (
             {"emit": [{"event": "e", "data": ["AAE=", {"_placeholder": 1}], "binary": ["/data/0"]}]},
             "emit.0.data has a member '_placeholder', which clients take for an attachment",
         ),
