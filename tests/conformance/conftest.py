@@ -14,6 +14,9 @@ import uvloop
 from tests.conformance.client import Client
 from tests.conformance.server import ConformanceServer
 
+PING_TIMEOUT_SECONDS = 4.0
+"""Longer than that of the suites: the client is in the same process, which a busy machine stops for a while."""
+
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
@@ -24,7 +27,7 @@ def pytest_asyncio_loop_factories(
 
 @asynccontextmanager
 async def running(suite: str) -> AsyncIterator[tuple[ConformanceServer, Client]]:
-    server = ConformanceServer(suite)
+    server = ConformanceServer(suite, ping_timeout_seconds=PING_TIMEOUT_SECONDS)
     port = await server.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession() as http:

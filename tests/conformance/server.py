@@ -166,7 +166,7 @@ class EchoServer:
 class ConformanceServer:
     """A server with the path of one suite."""
 
-    def __init__(self, suite: str) -> None:
+    def __init__(self, suite: str, *, ping_timeout_seconds: float = PING_TIMEOUT_SECONDS) -> None:
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.path = PATHS[suite]
         metrics = MetricFactory()
@@ -177,7 +177,7 @@ class ConformanceServer:
                 replica="conformance",
                 transports=("polling", "websocket"),
                 ping_interval_seconds=PING_INTERVAL_SECONDS,
-                ping_timeout_seconds=PING_TIMEOUT_SECONDS,
+                ping_timeout_seconds=ping_timeout_seconds,
                 max_payload_bytes=MAX_PAYLOAD_BYTES,
                 body_timeout_seconds=5.0,
                 send_buffer_bytes=2 * MAX_PAYLOAD_BYTES,

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from tests.conformance.client import Client
+from tests.conformance.conftest import PING_TIMEOUT_SECONDS
 from tests.conformance.server import ConformanceServer
 
 MEMBERS = {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
@@ -20,7 +21,7 @@ async def test_get_opens_a_session_on_polling_and_offers_the_websocket(engine: C
     assert (opened["upgrades"], opened["pingInterval"], opened["pingTimeout"], opened["maxPayload"]) == (
         ["websocket"],
         300,
-        200,
+        PING_TIMEOUT_SECONDS * 1000,
         1_000_000,
     )
 

@@ -9,7 +9,12 @@ import aiohttp
 import pytest
 
 from tests.conformance.client import Client
-from tests.conformance.server import PING_INTERVAL_SECONDS, PING_TIMEOUT_SECONDS, ConformanceServer
+from tests.conformance.conftest import PING_TIMEOUT_SECONDS
+from tests.conformance.server import PING_INTERVAL_SECONDS, ConformanceServer
+from tests.support.waiter import TIMEOUT_SECONDS
+
+EARLY_SECONDS = 0.15
+"""By how much a timer may be early, and the first reading of the clock late."""
 
 # heartbeat
 
@@ -23,7 +28,7 @@ async def test_polls_return_a_ping_every_interval_and_a_pong_keeps_the_session(e
         assert await engine.poll(sid) == (200, "2")
         assert await engine.post(sid, "3") == (200, "ok")
 
-    assert loop.time() - began == pytest.approx(2 * PING_INTERVAL_SECONDS, abs=0.15)
+    assert loop.time() - began >= 2 * PING_INTERVAL_SECONDS - EARLY_SECONDS
 
 
 async def test_websocket_gets_a_ping_every_interval_and_a_pong_keeps_the_session(engine: Client) -> None:
@@ -35,7 +40,7 @@ async def test_websocket_gets_a_ping_every_interval_and_a_pong_keeps_the_session
         assert await socket.next() == "2"
         await socket.send("3")
 
-    assert loop.time() - began == pytest.approx(2 * PING_INTERVAL_SECONDS, abs=0.15)
+    assert loop.time() - began >= 2 * PING_INTERVAL_SECONDS - EARLY_SECONDS
 
 
 async def test_sessions_without_a_pong_are_closed_on_both_transports(
@@ -48,9 +53,9 @@ async def test_sessions_without_a_pong_are_closed_on_both_transports(
 
     assert await socket.next() == "2"
     assert await socket.wait_closed() == 1006
-    await asyncio.wait_for(engine_server.engine.empty.wait(), 1)
+    await asyncio.wait_for(engine_server.engine.empty.wait(), TIMEOUT_SECONDS)
 
-    assert loop.time() - began == pytest.approx(PING_INTERVAL_SECONDS + PING_TIMEOUT_SECONDS, abs=0.15)
+    assert loop.time() - began >= PING_INTERVAL_SECONDS + PING_TIMEOUT_SECONDS - EARLY_SECONDS
     assert (await engine.poll(sid))[0] == 400
 
 
@@ -91,7 +96,7 @@ async def test_close_frame_is_answered_with_its_own_code(
         await socket.close(code=code)
 
         assert socket.close_code == code
-    await asyncio.wait_for(engine_server.engine.empty.wait(), 1)
+    await asyncio.wait_for(engine_server.engine.empty.wait(), TIMEOUT_SECONDS)
 
 
 async def test_server_closes_a_websocket_with_the_given_code(

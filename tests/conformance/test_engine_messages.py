@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.client import SEPARATOR, Client
 from tests.conformance.server import MAX_PAYLOAD_BYTES, ConformanceServer
+from tests.support.waiter import TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ async def test_cancelled_poll_ends_the_session(engine: Client, engine_server: Co
     await engine.open_polling()
 
     poll.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while sid in engine_server.engine.sessions:
             await engine.open_polling()
 

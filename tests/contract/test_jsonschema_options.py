@@ -27,9 +27,9 @@ def test_default_patterns_have_lookaround_and_ours_are_linear() -> None:
         compile_schema({"pattern": "(?=a)"}, {})
 
     schema = compile_schema({"pattern": "^(a+)+$"}, {})
-    start = time.perf_counter()
+    start = time.thread_time()
     schema.problems("a" * 1_000_000 + "!")
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 30  # backtracking would take years
 
 
 def test_default_messages_quote_values_and_ours_do_not() -> None:

@@ -637,7 +637,7 @@ async def test_user_who_connected_before_there_were_rules_is_online_soon(make_st
 
     state.presence_events.configure(ONE)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await undelivered(state):
             await sweep(state)
             await asyncio.sleep(0.01)

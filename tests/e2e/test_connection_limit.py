@@ -18,8 +18,8 @@ from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 LIMIT = 100
 SPARE = 64
-WAIT_SECONDS = 3.0
-"""Longer than a connection keeps its place that waits for its client, shorter than any timeout."""
+WAIT_SECONDS = 8.0
+"""Longer than a connection keeps its place that waits for its client, shorter than REQUEST_TIMEOUT_SECONDS."""
 POLL = "/socket.io/?EIO=4&transport=polling"
 
 

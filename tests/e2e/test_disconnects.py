@@ -33,8 +33,8 @@ def strict() -> Iterator[GatewayProcess]:
 
 @pytest.fixture(scope="module")
 def pinging() -> Iterator[GatewayProcess]:
-    """A gateway that pings each client every 0.4 s and closes one that does not answer within 2 s."""
-    process = GatewayProcess(ping_interval_seconds=0.4, ping_timeout_seconds=2)
+    """A gateway that pings each client every 0.4 s and closes one that does not answer within 6 s."""
+    process = GatewayProcess(ping_interval_seconds=0.4, ping_timeout_seconds=6)
     yield process
     assert process.stop() == 0
     assert process.failures() == []
@@ -125,14 +125,14 @@ async def test_disconnect_command_sends_error_and_disconnect_packet_in_its_names
 def test_client_whose_token_expires_gets_both_events_and_reconnects_once(
     strict: GatewayProcess, node: NodeClients, transport: str, user: str
 ) -> None:
-    expires_at = time.time() + 1.5
+    expires_at = time.time() + 6
     client = node.open(
         strict.url, token=strict.token(user, exp=expires_at), transports=[transport]
     ).connected()
 
     warning = client.event("auth:expiring")[0]
     assert warning["expiresAt"] == _iso(expires_at)
-    assert warning["expiresIn"] in (1, 2)
+    assert 1 <= warning["expiresIn"] <= 6
     assert client.event("auth:expired") == [{}]
     disconnect = client.wait("disconnect")
     reason = "transport close" if transport == "websocket" else "transport error"
@@ -146,7 +146,7 @@ def test_client_whose_token_expires_gets_both_events_and_reconnects_once(
 async def test_token_expiry_closes_a_websocket_with_4401_and_ends_polling_with_an_error(
     strict: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
-    token = strict.token(user, exp=time.time() + 1.2)
+    token = strict.token(user, exp=time.time() + 6)
     socket, polling = await RawSocket.open(http, strict.url), await RawPolling(http, strict.url).open()
     await socket.join(token)
     await polling.join(token)
@@ -302,8 +302,8 @@ def test_client_that_answers_pings_stays_connected(
     for client in all_clients:
         client.connected()
 
-    with pytest.raises(AssertionError, match=r"not within 3\.0 s"):
-        all_clients[0].wait("disconnect", timeout=3.0)
+    with pytest.raises(AssertionError, match=r"not within 7\.0 s"):
+        all_clients[0].wait("disconnect", timeout=7.0)
 
     assert pinging.push_user(user, "still here")["connections"] == len(all_clients)
     pinging.wait_until_delivered(*all_clients)

@@ -341,7 +341,7 @@ def disconnects(scenario: Scenario) -> None:
         client = scenario.open(token=scenario.token(user)).connected()
         assert scenario.backend.disconnect(user, **order).status == 200
         client.wait("disconnect")
-    soon = scenario.open(token=scenario.token("soon", lifetime_seconds=2)).connected()
+    soon = scenario.open(token=scenario.token("soon", lifetime_seconds=6)).connected()
     soon.wait("disconnect")
     soon.disconnect()
 

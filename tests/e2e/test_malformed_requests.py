@@ -37,7 +37,7 @@ UPGRADE = {
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
     process = GatewayProcess(
-        max_frame_bytes=MAX_FRAME_BYTES, max_token_bytes=MAX_FRAME_BYTES - 1024, request_timeout_seconds=0.5
+        max_frame_bytes=MAX_FRAME_BYTES, max_token_bytes=MAX_FRAME_BYTES - 1024, request_timeout_seconds=4
     )
     yield process
     assert process.stop() == 0
@@ -168,7 +168,7 @@ async def test_payload_that_arrives_too_slowly_is_rejected_and_closes_the_sessio
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2]) == TOO_SLOW[1]
-    assert time.monotonic() - started > 0.4
+    assert time.monotonic() - started > 3.9
     assert await client.poll() == UNKNOWN_SID_TEXT
 
 

@@ -41,7 +41,7 @@ def test_newer_token_extends_the_connection_and_changes_its_rooms_at_once(
 def test_newer_token_postpones_the_end_of_the_connection(
     gateway_process: GatewayProcess, clients: Clients, user: str
 ) -> None:
-    gateway, first_end = gateway_process, time.time() + 2
+    gateway, first_end = gateway_process, time.time() + 8
     client = clients.open(gateway.url, token=gateway.token(user, exp=first_end)).connected()
     client.event("auth:expiring")
 
@@ -158,15 +158,16 @@ def test_error_events_for_unknown_events_are_at_least_one_second_apart(
     gateway_process: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     client = node.open(gateway_process.url, token=gateway_process.token(user)).connected()
-    client.emit("chat:send")
-    client.event("error")
-    client.emit("chat:send")
-    with pytest.raises(AssertionError, match=r"not within 1\.1 s"):
-        client.event("error", count=2, timeout=1.1)
+    began = time.monotonic()
 
-    client.emit("chat:send")
+    while len(client.events("error")) < 3:
+        client.emit("chat:send")
+        time.sleep(0.02)
+    assert client.emit_with_ack("chat:send")["error"]["code"] == "unknown_event"  # answered after all of them
 
-    assert client.event("error", count=2)[0]["code"] == "unknown_event"
+    errors = client.events("error")
+    assert len(errors) <= 1 + (time.monotonic() - began)
+    assert {each[0]["code"] for each in errors} == {"unknown_event"}
     client.disconnect()
 
 

@@ -263,6 +263,7 @@ async def test_transport_without_a_namespace_is_closed_five_seconds_after_connec
     retries = await RawSocket.open(http, strict.url)
     joined = await RawSocket.open(http, strict.url)
     await joined.join(valid_token(user))
+    started = time.monotonic()
     for each in (rejected, polling, retries, joined):
         await (each.post if isinstance(each, RawPolling) else each.send)(connect_packet("bad", "/events"))
     assert [packet[:11] for packet in await polling.packets()] == ["44/events,{"]
@@ -270,7 +271,6 @@ async def test_transport_without_a_namespace_is_closed_five_seconds_after_connec
     await retries.join(valid_token(user))
     assert (await joined.frame())[:11] == "44/events,{"
 
-    started = time.monotonic()
     (code, _), (status, text) = await asyncio.gather(rejected.closed(), polling.poll())
 
     assert (code, status, text) == (1000, 200, "1")

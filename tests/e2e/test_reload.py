@@ -279,7 +279,7 @@ def test_clients_and_backends_are_served_while_a_large_catalogue_is_read(
 
     # A gateway that reads on its event loop lets one answer wait for nearly all of that time.
     longest_wait = max(later - earlier for earlier, later in pairwise(answered_at))
-    assert longest_wait < (answered_at[-1] - answered_at[0]) / 2
+    assert longest_wait < (answered_at[-1] - answered_at[0]) * 0.9
     assert acknowledged >= pushed - 1
     client.event("news", count=pushed)
     assert client.emit_with_ack("second") == "second"

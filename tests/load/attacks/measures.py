@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import http.client
 import json
 import sys
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 from tests.support.backend import Backend
 from tests.support.gateway_process import GatewayProcess
 from tests.support.metrics import read_metrics
+from tests.support.waiter import await_until
 
 Attack = Callable[[GatewayProcess, asyncio.Event], Coroutine[Any, Any, None]]
 """The function ``attack`` of a module of this package."""
@@ -26,6 +29,8 @@ Attack = Callable[[GatewayProcess, asyncio.Event], Coroutine[Any, Any, None]]
 MIB = 1024 * 1024
 PUSH_INTERVAL_SECONDS = 0.01
 ANSWER_SECONDS = 10.0
+REFERENCE_SECONDS = 0.004
+"""The CPU time of ``_work`` on the machine on which the bounds of CPU time were found."""
 NO_ANSWER = 0
 """Counted instead of a status: the connection failed or the answer took longer than ANSWER_SECONDS."""
 
@@ -122,12 +127,38 @@ async def under_attack(attack: Attack, gateway: GatewayProcess) -> AsyncIterator
         await task
 
 
-async def cpu_seconds_under(attack: Attack, gateway: GatewayProcess, *, seconds: float) -> float:
-    """Return the CPU time that a gateway takes during the first seconds of an attack."""
+async def cpu_share_under(
+    attack: Attack, gateway: GatewayProcess, *, seconds: float, is_reached: Callable[[], bool]
+) -> float:
+    """Return the share of a core that a gateway takes under an attack, as it would be on the reference machine.
+
+    The attack lasts for some seconds, and until something is reached.
+    """
     async with under_attack(attack, gateway):
-        before = cpu_seconds(gateway.pid)
+        before, began = cpu_seconds(gateway.pid), time.monotonic()
         await asyncio.sleep(seconds)
-        return cpu_seconds(gateway.pid) - before
+        await await_until(is_reached, "the attack is under way", pause_seconds=0.5)
+        share = (cpu_seconds(gateway.pid) - before) / (time.monotonic() - began)
+    return share / slowness()
+
+
+def slowness() -> float:
+    """Return how many times longer a piece of work takes here and now than on the machine of the bounds; 1 at least.
+
+    It is measured in CPU time: other programs take caches and the second thread of a core, too.
+    """
+    return max(1.0, median(_work() for _ in range(20)) / REFERENCE_SECONDS)
+
+
+def _work() -> float:
+    """Do what a gateway does most: JSON, digests, Python; return the CPU time."""
+    data = [{"n": number, "text": "x" * 20} for number in range(50)]
+    began = time.thread_time()
+    for _ in range(50):
+        text = json.dumps(json.loads(json.dumps(data)))
+        hmac.digest(bytes(32), text.encode(), hashlib.sha256)
+        sum(map(ord, text[:500]))
+    return time.thread_time() - began
 
 
 def _push(backend: Backend, user: str, seconds: float) -> list[tuple[float, int]]:

@@ -47,7 +47,7 @@ namespaces:
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
-    process = GatewayProcess(program=PROGRAM, request_timeout_seconds=2)
+    process = GatewayProcess(program=PROGRAM, request_timeout_seconds=5)
     yield process
     assert process.stop() == 0
     assert process.failures() == []

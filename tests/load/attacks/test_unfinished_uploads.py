@@ -18,7 +18,12 @@ GROWTH_BYTES = 250 * MIB
 it was 614 MiB, without an upper end."""
 
 
-@pytest.mark.timeout(120)
+def dropped(gateway: GatewayProcess) -> float:
+    """Return how many bodies were dropped, which had not arrived whole."""
+    return Scrape(gateway).value("arriving_bodies_dropped_total")
+
+
+@pytest.mark.timeout(300)
 async def test_uploads_that_never_end_share_a_bound_and_large_pushes_are_accepted() -> None:
     gateway = GatewayProcess()
     try:
@@ -26,17 +31,15 @@ async def test_uploads_that_never_end_share_a_bound_and_large_pushes_are_accepte
         statuses: Counter[int] = Counter()
         async with under_attack(attack, gateway):
             until = asyncio.get_running_loop().time() + ATTACK_SECONDS
-            while asyncio.get_running_loop().time() < until:
+            while asyncio.get_running_loop().time() < until or not await asyncio.to_thread(dropped, gateway):
                 push = gateway.backend.push_user
                 answer = await asyncio.to_thread(push, "1", "news", "x" * (BODY_BYTES - 100))
                 statuses[answer.status] += 1
                 await asyncio.sleep(0.1)
         growth = peak_rss_bytes(gateway.pid) - before
-        page = await asyncio.to_thread(Scrape, gateway)
         assert gateway.stop() == 0
     finally:
         gateway.kill()
 
     assert set(statuses) == {200}
     assert growth < GROWTH_BYTES
-    assert page.value("arriving_bodies_dropped_total") > 0

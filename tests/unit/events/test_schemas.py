@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -129,26 +131,25 @@ def test_pattern_takes_linear_time() -> None:
     schema = compile_schema({"pattern": "^(a+)+$"}, {})
     text = "a" * 100_000 + "!"
 
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert schema.problems(text) == {"": "does not match pattern"}
-        seconds.append(time.perf_counter() - start)
+    start = time.thread_time()
+    assert schema.problems(text) == {"": "does not match pattern"}
 
-    assert min(seconds) < 0.005
+    assert time.thread_time() - start < 5  # about a millisecond; backtracking would take years
 
 
-def test_check_of_200_bytes_takes_microseconds() -> None:
+def test_check_of_200_bytes_takes_no_longer_than_to_write_its_json_twice() -> None:
     schema = compile_schema(MESSAGE | {"additionalProperties": True}, {})
     value = {"text": "hi", "room": "lobby", "tags": ["a", "b"], "more": {"text": "x" * 120, "n": [1, 2]}}
 
-    seconds = []
-    for _ in range(200):
-        start = time.perf_counter()
-        schema.problems(value)
-        seconds.append(time.perf_counter() - start)
+    def seconds(work: Callable[[object], object]) -> float:
+        times = []
+        for _ in range(500):
+            start = time.perf_counter()
+            work(value)
+            times.append(time.perf_counter() - start)
+        return min(times)
 
-    assert min(seconds) < 10e-6
+    assert seconds(schema.problems) < 2 * seconds(json.dumps)
 
 
 def test_references_may_be_recursive() -> None:
@@ -378,13 +379,10 @@ LARGE = list(range(33_000))
 def test_large_invalid_values_are_rejected_in_a_short_time(schema: Any, found: dict[str, str]) -> None:
     compiled = compile_schema(schema, {})
 
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        assert compiled.problems(LARGE) == found
-        seconds.append(time.perf_counter() - start)
+    start = time.thread_time()
+    assert compiled.problems(LARGE) == found
 
-    assert min(seconds) < 0.05
+    assert time.thread_time() - start < 1  # about 10 ms; a problem of each item would take many seconds
 
 
 def test_invalid_values_of_a_middle_size_have_their_first_problem() -> None:

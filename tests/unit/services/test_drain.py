@@ -91,7 +91,7 @@ def test_drain_without_time_disconnects_all_at_once() -> None:
 async def test_drain_disconnects_each_client_once_and_in_order() -> None:
     disconnected: list[int] = []
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await drain(range(100), disconnected.append, seconds=0.2)
 
     assert disconnected == list(range(100))

@@ -238,7 +238,7 @@ async def test_half_a_head_times_out(server: Server, part: bytes) -> None:
 
     assert is_problem(answer, 408, "request_timeout")
     assert rest == b""
-    assert HEAD_TIMEOUT_SECONDS * 0.9 <= loop.time() - began < HEAD_TIMEOUT_SECONDS * 5
+    assert loop.time() - began >= HEAD_TIMEOUT_SECONDS * 0.9
 
 
 async def test_head_that_arrives_in_small_pieces_times_out(server: Server) -> None:

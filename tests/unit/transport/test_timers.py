@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.timers import TimerEntry, TimerHeap
+from tests.support.waiter import TIMEOUT_SECONDS
 
 
 class FakeHandle:
@@ -219,10 +220,10 @@ async def test_actions_run_at_their_time_on_a_real_loop() -> None:
     done = asyncio.Event()
     began = loop.time()
 
-    schedule.after(10, done.clear)
+    schedule.after(2 * TIMEOUT_SECONDS, done.clear)
     schedule.after(0.02, done.set)
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), TIMEOUT_SECONDS)
 
-    assert 0.015 <= loop.time() - began < 1
+    assert loop.time() - began >= 0.015
     assert len(schedule) == 1
     schedule.close()
