@@ -179,7 +179,7 @@ class Presence(Protocol):
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
         """Return the same for each of the users, known or not, in one read: a consistent snapshot of all of them.
 
-        The cost grows with their connections, and a shared state does nothing else meanwhile: limit the users.
+        Users with more than a thousand connections together are read in parts, so that nothing else waits for long.
         """
         ...
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -253,7 +253,9 @@ class RedisPresence:
 
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
         each_once = tuple(dict.fromkeys(users))
-        answers = await self._commands.call("presence", *each_once)
+        answers: list[Any] = []
+        while len(answers) < len(each_once):
+            answers += await self._commands.call("presence", *each_once[len(answers) :])
         return {user: _decode(user, *answer) for user, answer in zip(each_once, answers, strict=True)}
 
     def _arguments(self, registered: Registration) -> tuple[str, ...]:

@@ -64,6 +64,21 @@ async def test_presence_of_many_users_is_one_read(server: RedisServer) -> None:
         assert [c.replica for c in found["user7"].connections] == ["a", "b"]
 
 
+async def test_presence_of_users_with_thousands_of_connections_is_read_in_parts(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [a]:
+        for number in range(3_000):
+            await a.register(f"s{number}", f"user{number % 30}")
+        users = [f"user{number}" for number in range(40)]
+        await a.state.presence.of_users(users)
+        server.execute("CONFIG", "RESETSTAT")
+
+        found = await a.state.presence.of_users(users)
+
+        stats = server.execute("INFO", "commandstats")
+        assert [stats[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "hgetall")] == [3, 43]
+        assert [len(found[user].connections) for user in users] == [100] * 30 + [0] * 10
+
+
 async def test_connections_of_a_killed_replica_do_not_count_after_its_lease_and_are_reaped_once(
     server: RedisServer,
 ) -> None:
