@@ -48,6 +48,22 @@ async def test_lost_connection_is_recoverable_in_its_rooms_its_sid_and_its_names
     assert (ann.is_online, ann.recoverable, ann.last_seen is not None) == (False, 1, True)
 
 
+async def test_messages_of_a_batch_count_the_recoverable_connections_of_each(state: StateUnderTest) -> None:
+    await state.presence.register(connection("here", "u2"), ["user:u2"])
+    for number in (2, 50, 99):
+        await lose(state, f"s{number}", f"u{number}", f"user:u{number}")
+    batch = [message(f"user:u{number}", "elsewhere") for number in range(100)]
+
+    results = await state.broker.append_all(batch)
+
+    counts = {
+        number: (result.connections, result.recoverable)
+        for number, result in enumerate(results)
+        if result.connections or result.recoverable
+    }
+    assert counts == {2: (1, 1), 50: (0, 1), 99: (0, 1)}
+
+
 async def test_disconnects_are_recorded_together_and_again_without_harm(state: StateUnderTest) -> None:
     disconnects = []
     for number in range(60):

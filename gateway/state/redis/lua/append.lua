@@ -203,6 +203,29 @@ if revoked ~= '' and not revoke() then return { 'REVOKED_FULL' } end
 
 local replicas, expired = living_replicas(now), expired_replicas(now)
 
+-- The addresses that may have parked sessions, if so many are counted that one call for all of a part costs less than
+-- one for each; else nil. Most have none.
+local PARKED_PART = 32
+local function addresses_with_parked()
+  if #entries == 1 or L.recovery == 0 then return nil end
+  local may_have, addresses, keys = {}, {}, {}
+  local function ask()
+    if #keys > 0 and call('EXISTS', unpack(keys)) > 0 then
+      for _, address in ipairs(addresses) do may_have[address] = true end
+    end
+    addresses, keys = {}, {}
+  end
+  for _, entry in ipairs(entries) do
+    for i = entry.first, entry.last do
+      addresses[#addresses + 1], keys[#keys + 1] = ARGV[i], K.parked .. ARGV[i]
+      if #keys == PARKED_PART then ask() end
+    end
+  end
+  ask()
+  return may_have
+end
+local may_have_parked = addresses_with_parked()
+
 -- Remove the oldest segment from the log.
 local function trim_segment()
   local last, entries, bytes = string.match(call('LPOP', K.segments), '^(%S+) (%S+) (%S+)')
@@ -318,12 +341,16 @@ end
 
 -- The position after the newest one. Two primaries that accept entries in the same millisecond assign different
 -- positions: the remainder of the sequence is their branch.
+local newest_ms, newest_sequence = parse_position(head.newest)
 local function next_position()
-  local ms, sequence = parse_position(head.newest)
-  if now <= ms then return ms .. '-' .. (sequence + 1 + (branch - sequence - 1) % L.branches) end
-  -- The first position of a log, like its start, differs from that of another log of the same millisecond.
-  local first = head.entries == 0 and tonumber(string.sub(head.generation, -3)) * L.branches or 0
-  return now .. '-' .. (first + branch)
+  if now <= newest_ms then
+    newest_sequence = newest_sequence + 1 + (branch - newest_sequence - 1) % L.branches
+  else
+    -- The first position of a log, like its start, differs from that of another log of the same millisecond.
+    local first = head.entries == 0 and tonumber(string.sub(head.generation, -3)) * L.branches or 0
+    newest_ms, newest_sequence = now, first + branch
+  end
+  return newest_ms .. '-' .. newest_sequence
 end
 
 local function append_to_log(entry)
@@ -364,7 +391,11 @@ for _, entry in ipairs(entries) do
   for i = entry.first, entry.last do
     local count = count_connections(ARGV[i], replicas)
     connections = connections + count
-    recoverable = recoverable + count_recoverable(ARGV[i], expired, now)
+    if not may_have_parked or may_have_parked[ARGV[i]] then
+      recoverable = recoverable + count_recoverable(ARGV[i], expired, now)
+    elseif #expired > 0 then
+      recoverable = recoverable + count_connections(ARGV[i], expired)
+    end
     if counts then counts[#counts + 1] = count end
   end
   if not entry.volatile then
