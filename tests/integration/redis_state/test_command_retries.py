@@ -100,22 +100,22 @@ async def test_nonce_used_by_an_attempt_without_an_answer_is_not_a_replay(server
 async def test_second_attempt_has_only_the_rest_of_the_timeout(server: RedisServer) -> None:
     async with (
         TcpProxy(server.port) as proxy,
-        replicas(server, "a", url=proxy.redis_url, timeout_seconds=2.0) as [a],
+        replicas(server, "a", url=proxy.redis_url, timeout_seconds=8.0) as [a],
     ):
         await a.push("first")
         proxy.pause_answers()
         began = time.monotonic()
         push = asyncio.create_task(a.push("room"))
         await await_answer(lambda: length_of_log(server), 2)
-        await asyncio.sleep(1.5 - (time.monotonic() - began))  # three quarters of the timeout
+        await asyncio.sleep(6.0 - (time.monotonic() - began))  # three quarters of the timeout
         proxy.break_connections()
         proxy.accept_connections()
 
         with pytest.raises(BrokerTimeout):
             await push
 
-        # Far below the 3.5 s of a second attempt with a timeout of its own.
-        assert time.monotonic() - began < 3.0
+        # Below the 14 s of a second attempt with a timeout of its own.
+        assert time.monotonic() - began < 13.0
         proxy.resume_answers()
 
 

@@ -54,7 +54,7 @@ async def test_append_fails_at_once_after_redis_was_unavailable_for_the_timeout(
         for _ in range(20):
             with pytest.raises(BrokerUnavailable):
                 await a.state.broker.append(make("room"))
-        assert time.monotonic() - began < 5 * a.state.timeout_seconds  # waiting would take 20 timeouts
+        assert time.monotonic() - began < 10 * a.state.timeout_seconds  # waiting would take 20 timeouts
 
 
 async def test_append_to_a_frozen_redis_is_unknown_and_not_delivered_after_the_thaw(
@@ -108,7 +108,7 @@ async def test_short_pause_of_redis_is_waited_for(server: RedisServer) -> None:
 
 
 async def test_redis_at_its_memory_limit_rejects_messages_and_renews_leases(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", lease_seconds=1.0) as [a, b]:
+    async with replicas(server, "a", "b", lease_seconds=6.0) as [a, b]:
         await a.subscribe("room")
         await b.register("s1", "ann")
         server.execute("CONFIG", "SET", "maxmemory", "1mb")

@@ -36,7 +36,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import await_until
 
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 3.0
 
 
 async def kill(replica: Replica) -> None:
@@ -87,11 +87,9 @@ async def test_partitions_of_a_killed_replica_move_within_its_lease_and_a_second
         await step(a)
         await notify(a, *[notification(f"u{n}") for n in range(50)])
         await kill(a)
-        killed_at = time.monotonic()
+        await asyncio.sleep(LEASE_SECONDS + 1.0)
 
-        await await_answer(lambda: step(b), frozenset(range(PARTITIONS)))
-
-        assert time.monotonic() - killed_at < LEASE_SECONDS + 1.0
+        assert await step(b) == frozenset(range(PARTITIONS))
         assert len(await drain(b, range(PARTITIONS))) == 50
 
 
@@ -185,9 +183,11 @@ async def test_replica_whose_heartbeats_stop_does_not_hold_its_lease(server: Red
         server.freeze()
         frozen_at = time.monotonic()
 
-        await await_until(lambda: not a.state.partitions.holds_lease(), "the lease ends here")
+        await await_until(
+            lambda: time.monotonic() > frozen_at + LEASE_SECONDS + 0.2, "the lease has ended for the others"
+        )
 
-        assert time.monotonic() - frozen_at <= LEASE_SECONDS + 0.2
+        assert not a.state.partitions.holds_lease()
         server.thaw()
         await await_until(a.state.partitions.holds_lease, "the next heartbeat renews it")
         await a.shut_down()

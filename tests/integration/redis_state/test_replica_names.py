@@ -68,7 +68,7 @@ async def test_process_with_the_name_of_a_killed_one_starts_before_the_lease_end
     await former.stop()
     await await_until(lambda: server.numsub(b"t:replica:a") == 0, "its connections are closed")
 
-    async with asyncio.timeout(5), replicas(server, "a", lease_seconds=60.0) as [a]:
+    async with asyncio.timeout(30), replicas(server, "a", lease_seconds=60.0) as [a]:
         assert await connections_at(a.state.broker, at("room")) == 0
 
 

@@ -162,7 +162,7 @@ async def test_process_whose_namesake_in_another_database_lives_takes_its_name_a
         await killed.stop()
 
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(30),
             replicas(server, "a", url=f"{server.url}/1", lease_seconds=60.0) as [again],
         ):
             await await_until(lambda: received_probes(again) >= 1, "it receives its probes")

@@ -94,9 +94,7 @@ async def test_messages_of_the_primary_that_lost_are_received_or_reported_at_eve
         await asyncio.sleep(SECONDS)
         servers.end()
 
-        await await_until(
-            lambda: len(made[0].notified_at) > 0, "the isolated replica finds the loss", seconds=10
-        )
+        await await_until(lambda: len(made[0].notified_at) > 0, "the isolated replica finds the loss")
         await asyncio.sleep(0.5)
         for task in pushing:
             task.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -17,6 +16,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiter import await_until, wait_until
 
 ONE = {"wait_replicas": 1, "timeout_seconds": 1.0}
+PATIENT = ONE | {"timeout_seconds": 15.0}
+"""So long that what does not wait for a replica of Redis is done before, on any machine."""
 
 
 async def test_push_is_answered_once_a_redis_replica_has_it(server: RedisServer) -> None:
@@ -51,20 +52,18 @@ async def test_push_that_no_redis_replica_confirms_is_unknown_and_its_repeat_get
 
 
 async def test_reads_sessions_and_heartbeats_do_not_wait_for_redis_replicas(server: RedisServer) -> None:
-    async with two_servers(server, 0) as (servers, _), replicas(server, "a", **ONE) as [a]:
+    async with two_servers(server, 0) as (servers, _), replicas(server, "a", **PATIENT) as [a]:
         servers.second.freeze()
         pushing = [asyncio.create_task(a.state.broker.append(make("room"))) for _ in range(20)]
         await asyncio.sleep(0.1)
 
-        began = time.monotonic()
         for number in range(20):
             await a.register(f"s{number}", "ann", "room")
             await a.state.presence.of_user("ann")
-        seconds = time.monotonic() - began
+        assert [push for push in pushing if push.done()] == []
 
         outcomes = await asyncio.gather(*pushing, return_exceptions=True)
         assert all(isinstance(outcome, BrokerTimeout) for outcome in outcomes)
-        assert seconds < 0.9  # one answered WAIT would be 0.25
         assert not a.state.rejection
 
 

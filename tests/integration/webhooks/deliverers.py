@@ -25,7 +25,7 @@ from gateway.webhooks import WebhookClient
 from tests.integration.redis_state.replicas import Replica
 from tests.support.raw_webhook_server import Request, response
 from tests.support.redis_server import RedisServer
-from tests.support.waiter import await_until
+from tests.support.waiter import TIMEOUT_SECONDS, await_until
 
 FAST: dict[str, Any] = {"delays_seconds": (0.02, 0.04, 0.06), "spread": 0.2}
 """The pauses of a test."""
@@ -86,7 +86,7 @@ class Deliverer:
     async def stop(self, *, finish_seconds: float = 5.0) -> None:
         """Stop as SIGTERM would."""
         await self.notifications.stop(finish_seconds=finish_seconds)
-        await asyncio.wait_for(self._task, 10)
+        await asyncio.wait_for(self._task, TIMEOUT_SECONDS)
         await self.client.close()
 
     async def queue(

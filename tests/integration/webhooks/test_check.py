@@ -65,11 +65,11 @@ async def test_wrong_answer_is_a_problem_with_its_remedy(
 
 async def test_answer_that_takes_most_of_the_time_is_a_warning() -> None:
     async def slow(_request: Request, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.6)  # the time that is reported
+        await asyncio.sleep(6)  # the time that is reported
         writer.write(response(204))
 
     async with serving(slow) as server:
-        result = await check(server.port, timeout_seconds=1.0)
+        result = await check(server.port, timeout_seconds=10.0)
 
     assert result.level == "warning"
 
