@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -10,13 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 
+from gateway.services.acks import MAX_WAITS
 from tests.support.backend import Answer
 from tests.support.clients import NodeClients, StockClient
 from tests.support.cluster import metric
 from tests.support.gateway_process import GatewayProcess
-from tests.support.waiter import wait_until
+from tests.support.raw_clients import RawSocket
+from tests.support.waiter import await_until, wait_until
 
 FIRST = {"want": "first", "timeout_seconds": 20}
 ALL = {"want": "all", "timeout_seconds": 20}
@@ -303,3 +308,108 @@ def test_acknowledgements_are_bounded_by_the_largest_body(
     assert answer.body["truncated"] is True
     assert len(answer.body["acks"]) == 10
     assert len(answer.text) <= 1024 * 1024
+
+
+def test_number_that_is_larger_than_that_of_the_clients_ends_with_their_answers(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    for number in range(2):
+        opened(node, gateway, user).answer_all(number)
+
+    body = push(gateway, user, {"want": 5, "timeout_seconds": 25})
+
+    assert (body["complete"], body["asked"], body["acked"], body["silent"]) == (False, 2, 2, 0)
+    assert sorted(ack["data"] for ack in body["acks"]) == [0, 1]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_acknowledgement_that_is_larger_than_a_message_closes_its_connection_which_is_gone(
+    gateway: GatewayProcess, node: NodeClients, user: str, transport: str
+) -> None:
+    client = opened(node, gateway, user, transports=[transport])
+    client.answer_all(repeat={"text": "x", "times": 100_001})
+
+    body = push(gateway, user, ALL)
+
+    assert (body["complete"], body["asked"], body["acked"], body["gone"]) == (False, 1, 0, 1)
+    client.wait("disconnect")
+    client.disconnect()
+
+
+def test_connection_that_is_resumed_meanwhile_is_gone_and_its_late_answer_changes_nothing(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    client = opened(node, gateway, user)
+
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(push, gateway, user, ALL)
+        client.wait("event", event="ask")
+        client.close_engine()
+        body = answer.result()
+    client.wait("connect", count=2)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(push, gateway, user, ALL)
+        client.wait("event", event="ask", count=2)
+        client.answer_kept("both")
+        again = answer.result()
+
+    assert client.entries[-1]["type"] == "event"
+    assert [entry["recovered"] for entry in client.entries if entry["type"] == "connect"] == [False, True]
+    assert (body["complete"], body["asked"], body["acked"], body["gone"]) == (False, 1, 0, 1)
+    assert (again["complete"], again["asked"], [ack["data"] for ack in again["acks"]]) == (True, 1, ["both"])
+    assert len(client.events("ask")) == 2, "an event that was to be acknowledged is not replayed"
+
+
+def test_wait_ends_with_what_was_received_when_the_gateway_stops(node: NodeClients, user: str) -> None:
+    process = GatewayProcess()
+    answering = opened(node, process, user).answer_all("yes")
+    silent = opened(node, process, user)
+
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(push, process, user, {"want": "all", "timeout_seconds": 25})
+        for client in (answering, silent):
+            client.wait("event", event="ask")
+        wait_until(
+            lambda: metric(process, 'sio_gateway_client_acks_total{outcome="received"}') == 1,
+            "one acknowledged",
+        )
+        process.signal(signal.SIGTERM)
+        body = answer.result()
+        assert process.wait() == 0
+
+    assert (body["complete"], body["asked"], body["acked"]) == (False, 2, 1)
+    assert body["gone"] + body["silent"] == 1
+    assert [ack["data"] for ack in body["acks"]] == ["yes"]
+    assert process.failures() == []
+    for client in (answering, silent):
+        client.disconnect()
+
+
+async def test_number_of_requests_that_wait_is_limited_and_nothing_is_left_of_them(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    clients = [await RawSocket.open(http, gateway.url) for _ in range(17)]
+    for number, client in enumerate(clients):
+        await client.join(gateway.token(f"{user}-{number}"))
+
+    async def ask(number: int) -> tuple[int, Any, str]:
+        target = f"/emit/user/{user}-{number}"
+        body = json.dumps({"event": "ask", "ack": {"want": "all", "timeout_seconds": 25}}).encode()
+        headers = gateway.backend.sign("POST", target, body) | {"Content-Type": "application/json"}
+        async with http.post(gateway.url + target, data=body, headers=headers) as response:
+            return response.status, await response.json(), response.headers.get("Retry-After", "")
+
+    # A connection has at most 64 open acknowledgements.
+    asking = [asyncio.create_task(ask(number % 16)) for number in range(MAX_WAITS)]
+    await await_until(lambda: waits(gateway) == MAX_WAITS, "all requests wait")
+    status, problem, retry_after = await ask(16)
+    for client in clients:
+        await client.socket.close()
+    answers = await asyncio.gather(*asking)
+
+    assert (status, problem["code"], retry_after) == (503, "overloaded", "1")
+    ended = [(status, body["complete"], body["asked"], body["gone"]) for status, body, _ in answers]
+    assert ended == [(200, False, 1, 1)] * MAX_WAITS
+    assert waits(gateway) == 0
+    # Those of callers that hung up stay open until their timeout.
+    await await_until(lambda: metric(gateway, "sio_gateway_emit_asks_open") == 0, "no ask is open")

@@ -141,6 +141,39 @@ def test_replica_that_stands_still_or_was_killed_is_named(crowd: Crowd, node: No
     wait_until(lambda: crowd.ask("all", timeout_seconds=1)["complete"], "the killed replica is forgotten")
 
 
+def test_client_that_moves_to_another_replica_or_is_drained_is_gone(crowd: Crowd, node: NodeClients) -> None:
+    moving = opened(crowd, node, 1, "moving", "role:moving")
+    staying = opened(crowd, node, 2, "staying", "role:moving")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(crowd.ask, "all", timeout_seconds=25, room="role:moving")
+        for client in (moving, staying):
+            client.wait("event", event="ask")
+        moving.close_engine(crowd.replicas[2].url)
+        moving.wait("connect", count=2)
+        moving.answer_kept("from the new connection")
+        staying.answer_kept("here")
+        moved = answer.result()
+
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(crowd.ask, "all", timeout_seconds=25, room="role:moving")
+        for client in (moving, staying):
+            client.wait("event", event="ask", count=2)
+        for client in (moving, staying):
+            client.set_url(crowd.replicas[0].url)
+        assert crowd.replicas[2].stop() == 0
+        drained = answer.result()
+
+    counts = [(each["complete"], each["asked"], each["acked"], each["gone"]) for each in (moved, drained)]
+    assert counts == [(False, 2, 1, 1), (False, 2, 0, 2)]
+    assert ([ack["data"] for ack in moved["acks"]], moved["unheard"], drained["unheard"]) == (
+        ["here"],
+        [],
+        [],
+    )
+    for client in (moving, staying):
+        client.disconnect()
+
+
 def test_a_hundred_large_acknowledgements_are_bounded(crowd: Crowd) -> None:
     for client in crowd.clients[:100]:
         client.answer_all(repeat={"text": "x", "times": 99_000})
