@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ BLOCK: Final = 100
 
 
 class Ports:
-    """Gives each port once. It reserves them in blocks, each by the lock of a file, until ``release``."""
+    """Gives each port once, to any thread. It reserves blocks of ports by the locks of files, until ``release``."""
 
     def __init__(self, folder: Path, *, ports: range = PORTS, block: int = BLOCK) -> None:
         self._folder = folder
@@ -31,6 +32,7 @@ class Ports:
         random.shuffle(self._blocks)
         self._locks: list[int] = []
         self._next = self._all()
+        self._one_at_a_time = threading.Lock()
         folder.mkdir(exist_ok=True)
 
     def take(self) -> int:
@@ -39,7 +41,8 @@ class Ports:
         Raises:
             AssertionError: other processes have reserved all blocks that are left.
         """
-        port = next(self._next, None)
+        with self._one_at_a_time:
+            port = next(self._next, None)
         assert port is not None, f"no port is left in {PORTS}: see the locks in {self._folder}"
         return port
 
@@ -74,10 +77,12 @@ def is_free(port: int) -> bool:
 
 
 _ports: list[Ports] = []
+_creating = threading.Lock()
 
 
 def free_port() -> int:
     """Return a port for a server of this process or of one that it starts; it stays free while the server is down."""
-    if not _ports:
-        _ports.append(Ports(Path(tempfile.gettempdir(), f"ports-of-tests-{os.getuid()}")))
+    with _creating:
+        if not _ports:
+            _ports.append(Ports(Path(tempfile.gettempdir(), f"ports-of-tests-{os.getuid()}")))
     return _ports[0].take()

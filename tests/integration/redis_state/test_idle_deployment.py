@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.dedup import DedupKey
 from gateway.domain.positions import START
 from tests.contract.values import at
-from tests.integration.redis_state.replicas import PREFIX, Replica, ids, make, replicas
+from tests.integration.redis_state.replicas import MANUAL_HEARTBEATS, PREFIX, Replica, ids, make, replicas
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 
@@ -25,7 +25,7 @@ async def pass_time(a: Replica, server: RedisServer, *, hours: int) -> None:
 
 
 async def test_messages_after_days_without_one_are_accepted_and_delivered_once(server: RedisServer) -> None:
-    async with replicas(server, "a", lease_seconds=4 * HOUR) as [a]:
+    async with replicas(server, "a", **MANUAL_HEARTBEATS | {"lease_seconds": 4 * HOUR}) as [a]:
         await a.subscribe("room")
         first = await a.push("room")
         await a.receives(first)
