@@ -236,7 +236,8 @@ PROBLEM_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
 REMEDIES: Final[Mapping[str, str]] = {
     "bad_request": "The request is not valid HTTP, or its body ended early. Check the proxies in front of the gateway.",
     "invalid_path": "The id in the path is empty, too long, holds control characters or is not percent-encoded UTF-8.",
-    "invalid_query": "`detail` names what is wrong with the query. A `cursor` is the `next` of an earlier page.",
+    "invalid_query": "`detail` names what is wrong with the query, also of a call that takes none. A `cursor` is the"
+    " `next` of an earlier page.",
     "invalid_idempotency_key": "Send one Idempotency-Key of 1 to 255 printable ASCII characters, or none.",
     "invalid_json": "The body is not JSON, or is ambiguous; `detail` names the place.",
     "missing_signature": "A signing header is missing, repeated or malformed; `detail` names it.",
