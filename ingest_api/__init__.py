@@ -10,6 +10,7 @@
     body          a body that aiohttp is still receiving, within its limits
     handlers      the calls that push, and those about one user
     acks          emits with acknowledgement: the wait for clients, and what the response has of it
+    offline_queue  pushes that are kept for users: the member ``ttl`` of a body
     batch         the call that pushes several messages: reads the body, and accepts all or none
     batch_schemas  marshmallow schemas of its body
     idempotency   one request at a time for each idempotency key; answers that are stored for repeats

@@ -121,8 +121,16 @@ class _AcknowledgedAnswer(BroadcastAnswer):
     )
 
 
+STORED: Final = {
+    "description": "Present, and true, only if the request had `ttl`: the event is kept until it is received.",
+    "const": True,
+}
+
+
 class EmitToUserAnswer(_AcknowledgedAnswer):
     """The broker has the message."""
+
+    stored = fields.Boolean(metadata=STORED)
 
     room = text("The room of the user.", "user:42")
 
@@ -139,6 +147,8 @@ class EmitToRoomAnswer(_AcknowledgedAnswer):
 class EmitToUsersAnswer(_AcknowledgedAnswer):
     """The broker has the message."""
 
+    stored = fields.Boolean(metadata=STORED)
+
     users = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(metadata={"minimum": 0}),
@@ -152,6 +162,8 @@ class EmitToUsersAnswer(_AcknowledgedAnswer):
 
 class BatchResultAnswer(BroadcastAnswer):
     """The broker has one message of a batch."""
+
+    stored = fields.Boolean(metadata=STORED)
 
 
 class BatchAnswer(Schema):

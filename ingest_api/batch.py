@@ -8,7 +8,7 @@ same.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -32,6 +32,7 @@ from ingest_api.handlers import Handlers, check_former_sids, check_target
 from ingest_api.idempotency import REPLAYED_HEADER
 from ingest_api.interfaces import EventSchemas
 from ingest_api.large_body import LARGE_BYTES, Steps, in_slices, large_elements
+from ingest_api.offline_queue import check_kept_sizes
 from ingest_api.push import (
     MAX_FIELD_ERRORS,
     Push,
@@ -222,13 +223,14 @@ class BatchHandlers(Handlers):
         pushes = await self._read_batch(authenticated.body)
         await self._check_targets(authenticated, pushes)
         messages = _messages(authenticated, pushes)
+        check_kept_sizes(messages, "messages.{}.ttl")
         with self._in_flight.lock(authenticated.dedup_key):
             results = await self._publisher.publish_all(messages, authenticated.dedup_key)
         request = authenticated.request
         request.messages = len(results)
         request.publish_result = results[0]._replace(connections=sum([each.connections for each in results]))
         headers = {REPLAYED_HEADER: "true"} if results[0].replayed else {}
-        return Response(orjson.dumps({"results": _contents(results)}), headers=headers)
+        return Response(orjson.dumps({"results": _contents(results, pushes)}), headers=headers)
 
     async def _read_batch(self, body: bytes) -> list[Push]:
         steps = read_batch(self._message, body, now=self._clock.now(), event_schemas=self._event_schemas())
@@ -281,13 +283,15 @@ def _messages(authenticated: AuthenticatedRequest, pushes: Sequence[Push]) -> li
             push.all_of,
             "",
             push.attachments,
+            None,
+            push.ttl,
         )
         for id_, push in zip(ids, pushes, strict=True)
     ]
 
 
-def _contents(results: Iterable[PublishResult]) -> list[dict[str, object]]:
-    return [
+def _contents(results: Sequence[PublishResult], pushes: Sequence[Push]) -> list[dict[str, object]]:
+    contents: list[dict[str, object]] = [
         {"id": id_, "online": connections > 0, "connections": connections, "recoverable": recoverable}
         if exact
         else {
@@ -299,3 +303,7 @@ def _contents(results: Iterable[PublishResult]) -> list[dict[str, object]]:
         }
         for id_, _, connections, exact, _, recoverable, *_ in results
     ]
+    for content, push in zip(contents, pushes, strict=True):
+        if push.ttl:
+            content["stored"] = True
+    return contents

@@ -91,6 +91,10 @@ def _only(name: str, rules: dict[str, Any]) -> dict[str, Any]:
 class BatchMessageSchema(BroadcastSchema):
     """One message of a batch."""
 
+    class Meta:
+        unknown = RAISE
+        exclude = ("ack",)
+
     to = Target(
         "Who gets the event: one of `user`, `users`, `room` and `rooms`, or `everyone` in the namespace. A"
         " connection gets it once."

@@ -13,6 +13,7 @@ from gateway.domain.errors import (
     FreshnessUnknown,
     IdempotencyConflict,
     NonceReplayed,
+    OfflineQueueFull,
     QueueFull,
     TooManyAckWaits,
 )
@@ -31,6 +32,14 @@ _BROKER_DETAILS: Final = {
     " new; it has no effect: sign it anew after Retry-After seconds and repeat it",
     BrokerTimeout.code: "it is unknown whether the request was accepted; only a repeat with the same"
     " Idempotency-Key is sure to take effect once",
+}
+
+_FULL_QUEUES: Final = {
+    QueueFull: ("webhook_queue_full", "the queue of the webhook is full; nothing was changed"),
+    OfflineQueueFull: (
+        "offline_queue_full",
+        "as much is kept for users as may be; nothing was accepted: push without a ttl, or repeat it later",
+    ),
 }
 
 STATUSES: Final[Mapping[str, HTTPStatus]] = {
@@ -63,6 +72,7 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "headers_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
+    "offline_queue_full": HTTPStatus.SERVICE_UNAVAILABLE,
     "webhook_queue_full": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -136,11 +146,9 @@ def problem_of(error: Exception) -> Problem | None:
         return _unauthorized(error.code, "the nonce was used before; sign every request with a new one")
     if isinstance(error, IdempotencyConflict):
         return Problem(error.code, "this Idempotency-Key was used with another body lately")
-    if isinstance(error, QueueFull):
-        headers = {"Retry-After": str(error.retry_after_seconds)}
-        return Problem(
-            "webhook_queue_full", "the queue of the webhook is full; nothing was changed", headers=headers
-        )
+    if isinstance(error, QueueFull | OfflineQueueFull):
+        code, detail = _FULL_QUEUES[type(error)]
+        return Problem(code, detail, headers={"Retry-After": str(error.retry_after_seconds)})
     if isinstance(error, TooManyAckWaits):
         detail = "too many requests wait for acknowledgements on this replica; nothing was published"
         return Problem(error.code, detail, headers={"Retry-After": "1"})

@@ -20,6 +20,7 @@ from ingest_api.errors import Problem
 from ingest_api.idempotency import REPLAYED_HEADER, InFlight
 from ingest_api.interfaces import AckWaits, Clock, DedupStore, EventSchemas, PresenceReader, Publisher
 from ingest_api.large_body import LARGE_BYTES, in_slices
+from ingest_api.offline_queue import check_kept_sizes
 from ingest_api.push import (
     Disconnect,
     Push,
@@ -178,7 +179,10 @@ class Handlers:
             push.all_of,
             "",
             push.attachments,
+            None,
+            push.ttl,
         )
+        check_kept_sizes((message,), "ttl")
         request = authenticated.request
         append = partial(self._append, authenticated, with_counts=bool(users))
         if push.ack is None:
@@ -196,6 +200,8 @@ class Handlers:
             "connections": result.connections,
             "recoverable": result.recoverable,
         }
+        if push.ttl:
+            content["stored"] = True
         if request.ack_result is not None:
             content |= ack_members(request.ack_result)
         return result_response(content, result)

@@ -17,7 +17,7 @@ from gateway.domain.strict_json import MAX_DEPTH, STRING, is_too_deep
 MAX_MEMBERS: Final = 32
 """More members than any call has fields. A body with more is not read to its end."""
 TIMESTAMP: Final = "timestamp"
-WITH_NUMBERS: Final = frozenset({"ack"})
+WITH_NUMBERS: Final = frozenset({"ack", "ttl"})
 """Members whose numbers are decoded to their values: those that a schema looks at."""
 MAX_SMALL_CHARACTERS: Final = 1_000
 _MAX_DIGITS: Final = 18

@@ -69,6 +69,7 @@ PUSHES: Final = (
             "notification": EVENT,
             "arguments": {"event": "moved", "args": [3, 4]},
             "acknowledged": EVENT | {"ack": {"want": "first", "timeout_seconds": 5}},
+            "kept": EVENT | {"ttl": 3600},
         },
     ),
     Operation(

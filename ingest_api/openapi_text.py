@@ -270,6 +270,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "overloaded": "This replica has too many open connections, too many requests that wait for acknowledgements, or"
     " more bodies arrive at once than it can hold and this one began first. The request was not accepted and has no"
     " effect. Repeat it after `Retry-After` seconds, and send the body faster.",
+    "offline_queue_full": "As much is kept for users who are offline as may be, so nothing was accepted. Push without"
+    " `ttl`, or repeat it, signed anew, after `Retry-After` seconds.",
     "webhook_queue_full": "The queue of the webhook holds as much as it may, so nothing was changed. Repeat it, signed"
     " anew, once the webhook has accepted some of it.",
     "broker_unavailable": "The request was not accepted and has no effect. Repeat it, signed anew, after `Retry-After`"

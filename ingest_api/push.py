@@ -117,6 +117,7 @@ class Push(NamedTuple):
     ack: AckTerms | None = None
     binary: tuple[str, ...] = ()
     attachments: tuple[str, ...] = ()
+    ttl: int = 0
 
 
 class Disconnect(NamedTuple):
@@ -215,6 +216,7 @@ def _push_of(parsed: ParsedBody, loaded: Mapping[str, Any], arguments: tuple[str
         users=tuple(loaded.get("users", ())),
         ack=loaded.get("ack"),
         binary=tuple(loaded["binary"]),
+        ttl=loaded.get("ttl", 0),
     )
 
 

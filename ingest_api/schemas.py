@@ -30,6 +30,7 @@ from gateway.domain.names import (
     check_user,
 )
 from ingest_api.acks import AckSchema
+from ingest_api.offline_queue import Ttl, check_ttl
 
 MAX_ARGUMENTS: Final = 16
 MAX_ROOMS: Final = 100
@@ -251,6 +252,12 @@ class EmitSchema(Addressed):
         },
     )
 
+    ttl = Ttl()
+
+    @validates_schema
+    def _can_be_kept(self, data: dict[str, Any], **_: Any) -> None:
+        check_ttl(data)
+
     @validates_schema
     def _has_one_payload(self, data: dict[str, Any], **_: Any) -> None:
         if "data" in data and "args" in data:
@@ -264,11 +271,15 @@ class BroadcastSchema(EmitSchema):
 
     class Meta:
         unknown = RAISE
-        exclude = ("ack",)
+        exclude = ("ack", "ttl")
 
 
 class EmitToRoomSchema(EmitSchema):
     """One event for all connections in one room or in several."""
+
+    class Meta:
+        unknown = RAISE
+        exclude = ("ttl",)
 
     to_room = True
 

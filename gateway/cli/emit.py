@@ -19,6 +19,7 @@ from gateway.cli.http_client import (
     user_in_path,
 )
 from gateway.domain.acks import DEFAULT_ACK_SECONDS, MAX_ACK_SECONDS, MIN_ACK_SECONDS
+from gateway.domain.offline_queue import MAX_TTL_SECONDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,6 +56,14 @@ _OPTIONS: Final = (
     ),
     url_option,
 )
+_USER_OPTIONS: Final = (
+    click.option(
+        "--ttl",
+        type=click.IntRange(1, MAX_TTL_SECONDS),
+        metavar="SECONDS",
+        help="Keep the event for a user who is offline, until it is received.",
+    ),
+)
 _ACK_OPTIONS: Final = (
     click.option(
         "--ack",
@@ -73,6 +82,12 @@ _ACK_OPTIONS: Final = (
 
 def _with_acks(command: F) -> F:
     for option in reversed(_ACK_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _with_ttl(command: F) -> F:
+    for option in reversed(_USER_OPTIONS):
         command = option(command)
     return command
 
@@ -104,6 +119,7 @@ def emit() -> None:
 @click.argument("user")
 @_with_options
 @_with_acks
+@_with_ttl
 def user(user: str, **options: Any) -> None:
     """Push EVENT with DATA to every connection of USER.
 
@@ -112,6 +128,7 @@ def user(user: str, **options: Any) -> None:
       sio-gateway emit user alice notification:new '{"title":"hi"}'
       date +'{"now":"%T"}' | sio-gateway emit user alice tick -
       sio-gateway emit user alice call:ring '{"from":"bob"}' --ack first --timeout 20
+      sio-gateway emit user alice order:shipped '{"id":12}' --ttl 86400
     """
     _emit("/emit/user/" + user_in_path(user), {}, **options)
 
@@ -126,6 +143,7 @@ def user(user: str, **options: Any) -> None:
 )
 @_with_options
 @_with_acks
+@_with_ttl
 def users(users: str, also: tuple[str, ...], **options: Any) -> None:
     """Push EVENT with DATA to every connection of several USERs, and print the connections of each.
 
@@ -186,6 +204,7 @@ def _emit(
     url: str | None,
     ack: str | None = None,
     timeout_seconds: float | None = None,
+    ttl: int | None = None,
 ) -> None:
     endpoint = find_endpoint(url)
     check_idempotency_key(idempotency_key)
@@ -200,6 +219,8 @@ def _emit(
         fields["ack"] = _ack(ack, timeout_seconds)
     elif timeout_seconds is not None:
         raise UsageError("--timeout is for --ack")
+    if ttl is not None:
+        fields["ttl"] = ttl
     if binary:
         fields["binary"] = list(binary)
     fields |= {name: True for name, on in (("volatile", volatile), ("timestamp", timestamp)) if on}

@@ -15,6 +15,7 @@ messages         Message, DisconnectCommand, SessionTakeover: the entries that t
 listings         NamePage, ConnectionPage, StateSummary: what lists show of the shared state
 names            the rules for user ids, rooms, namespaces and events
 notifications    Notification: an event that a webhook gets at least once
+offline_queue    is_kept, copy_id: messages that are kept for users until they are received
 origins          Origin: where a web page is from, and the form in which it is allowed
 positions        Position: where an entry is in the stream of all entries
 presence         UserPresence, PresenceChange: the connections of a user on all replicas

@@ -5,6 +5,7 @@
     ├── MalformedPosition       text that is not a position of this gateway
     ├── BrokerUnavailable       the entry certainly was not accepted and will not be delivered
     │   ├── QueueFull           the queue of a webhook holds as many notifications as it may
+    │   ├── OfflineQueueFull    as much is kept for users who are offline as may be
     │   └── FreshnessUnknown    the request may be a replay, because nonces may be lost or a clock was set
     ├── BrokerTimeout           unknown whether it was accepted; a repeat with the same dedup key delivers it once
     ├── StateMisconfigured      the shared state is configured so that the gateway must not rely on it
@@ -92,6 +93,13 @@ class QueueFull(BrokerUnavailable):
 
     def __init__(self, message: str, *, retry_after_seconds: int = 5) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)
+
+
+class OfflineQueueFull(BrokerUnavailable):
+    """As many messages are kept for users who are offline as may be. Nothing was accepted."""
+
+    def __init__(self) -> None:
+        super().__init__("as much is kept for users who are offline as may be", retry_after_seconds=60)
 
 
 class FreshnessUnknown(BrokerUnavailable):

@@ -43,7 +43,8 @@ class Message(NamedTuple):
     recipient has to be in, beside one of ``rooms``. ``reply_to``: the replica that collects the acknowledgements of
     clients (``interfaces.Replies``); such a message is live only, like a volatile one, but no connection is skipped.
     ``ack``: how these are collected; set with ``reply_to`` alone.
-    ``attachments``: the buffers that placeholders in ``arguments`` stand for, each as base64.
+    ``attachments``: the buffers that placeholders in ``arguments`` stand for, each as base64. ``ttl_seconds``: for how
+    long it is kept for each user that it is addressed to, until received (``domain.offline_queue``); 0: it is not.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Message(NamedTuple):
     reply_to: str = ""
     attachments: tuple[str, ...] = ()
     ack: AckTerms | None = None
+    ttl_seconds: int = 0
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -246,6 +248,7 @@ class PublishResult(NamedTuple):
     ``recoverable``: further recipients whose connection was lost and who may resume it, counted in the same way.
     ``replicas``: the living replicas with a connection at the addresses, if the entry names a replica to reply to.
     ``counts``: the connections at each of its addresses, if the caller of ``append`` asked for them.
+    ``dropped``: how many older messages were removed from the offline queue, so that this one can be kept.
     """
 
     id: str
@@ -256,6 +259,7 @@ class PublishResult(NamedTuple):
     recoverable: int = 0
     replicas: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
+    dropped: int = 0
 
     @property
     def knows_replicas(self) -> bool:

@@ -127,6 +127,11 @@ def user_room(user: str) -> str:
     return USER_PREFIX + user
 
 
+def is_user_room(room: str | None) -> bool:
+    """Whether a room is that of a user."""
+    return room is not None and room.startswith(USER_PREFIX)
+
+
 def _check(name: str, what: str, max_characters: int) -> str:
     if not name:
         raise InvalidName(f"a {what} is not empty")

@@ -22,10 +22,10 @@ _CERT_REQS: Final = ("required", "optional", "none")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 FAMILIES: Final = frozenset({
     "absent", "ack", "acks", "answers", "changed", "conns", "data", "dead_letters", "dead_order", "ids",
-    "index", "intent", "large", "left", "left_of", "list_order", "listed", "members", "nonces", "online",
-    "owners", "parked", "parked_at", "presence", "queue", "rate", "replica", "revoked", "revoked_token",
-    "room", "room_users", "rooms", "sessions", "sids", "to", "undelivered", "user", "user_acks", "volatile",
-    "webhook", "workers",
+    "index", "intent", "kept", "large", "left", "left_of", "list_order", "listed", "members", "nonces",
+    "online", "owners", "parked", "parked_at", "presence", "queue", "rate", "replica", "revoked",
+    "revoked_token", "room", "room_users", "rooms", "sessions", "sids", "to", "undelivered", "user",
+    "user_acks", "volatile", "webhook", "workers",
 })  # fmt: skip
 """The words with which the names of many keys begin, behind the prefix and a colon."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from asyncio import Lock
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Final, Protocol
@@ -14,13 +15,18 @@ from gateway.domain import positions
 from gateway.domain.acks import AckTerms, ClientAck
 from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.identity import Identity
-from gateway.domain.messages import DataChange, Message, RoomChange
+from gateway.domain.messages import Address, DataChange, Message, RoomChange
+from gateway.domain.offline_queue import MAX_KEPT
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoverySession
 from gateway.domain.socket_data import SocketData, StoredData, encode_data
 from gateway.interfaces import Frames, Socket, Timer
 
 _NO_DATA: Final = StoredData()
+
+
+MAX_UNPROVED: Final = MAX_KEPT
+"""Messages of which one connection waits for the proof between two pings: no more of its user are kept."""
 
 
 class ConnectionState(Enum):
@@ -77,6 +83,15 @@ class ClientTransport(Protocol):
         """Wait until most of what was sent has left the send buffer, or the transport is closed."""
         ...
 
+    @property
+    def pings_sent(self) -> int:
+        """How many pings of the heartbeat were sent to the client."""
+        ...
+
+    def after_pong(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, when a pong answers a ping that is sent from now on; never if none does."""
+        ...
+
     def emit(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events."""
         ...
@@ -111,6 +126,7 @@ class Connection:
         "state",
         "taken_over",
         "transport",
+        "unread",
         "unreported_gap",
         "wants_offsets",
     )
@@ -158,6 +174,8 @@ class Connection:
         """The code of a gap that was found while it was CONNECTING."""
         self.open_asks: dict[int, Ask] | None = None
         """By the id of the acknowledgement: the messages that it was asked to acknowledge, and did not yet."""
+        self.unread: UnreadMessages | None = None
+        """The messages with a ttl that were sent to it since the last ping; None if there are none."""
         self.live_since = math.inf
         """Since when it gets every message to the rooms that it has now: it is LIVE, and they did not change
         (monotonic)."""
@@ -228,6 +246,10 @@ class Connection:
         """Take over the socket of its transport, after that changed."""
         if self.state is ConnectionState.LIVE and self.replay_watermark is None:
             self.socket = self.transport.socket
+
+    def addresses(self, rooms: Iterable[str | None]) -> list[Address]:
+        """Return the addresses of rooms in its namespace; None is everyone in it."""
+        return [Address(self.namespace, room) for room in rooms]
 
     def reset_positions(self) -> None:
         """Forget positions: the stream begins anew, and its positions cannot be compared with older ones."""
@@ -300,3 +322,13 @@ def by_offsets(connections: Sequence[Connection]) -> list[tuple[bool, list[Conne
         (wants, [each for each in connections if each.wants_offsets is wants]) for wants in (True, False)
     ]
     return [part for part in parts if part[1]]
+
+
+class UnreadMessages:
+    """Messages that were sent to a connection since a ping, and before the next one."""
+
+    __slots__ = ("ids", "pings_sent")
+
+    def __init__(self, pings_sent: int) -> None:
+        self.pings_sent = pings_sent
+        self.ids: deque[str] = deque(maxlen=MAX_UNPROVED)

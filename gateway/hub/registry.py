@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Final
 
 from gateway.domain import positions
@@ -24,14 +25,14 @@ from gateway.hub.asks import MAX_ACK_BYTES, Asks, Encode
 from gateway.hub.connection import Connection, ConnectionState, by_offsets, change_data
 from gateway.hub.disconnects import TokenIndex, close_taken_over, disconnect, reason_of
 from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
+from gateway.hub.receipts import Receipts
 from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import DeliveryTimer, MetricFactory, one_label
 
 Members = dict[Connection, None]
 MESSAGE, VOLATILE, RECOVERED = "message", "volatile", "recovered"
 _NO_MEMBERS: Final[Members] = {}
-SKIPPED: Final = ("replaying", "bytes_waiting", "no_poll", "upgrading")
-"""Why a connection does not get a volatile message."""
+SKIPPED: Final = ("replaying", "bytes_waiting", "no_poll", "upgrading")  # reasons that ``_skipped`` counts
 
 
 class Hub:
@@ -44,13 +45,15 @@ class Hub:
         metrics: MetricFactory,
         deliveries: DeliveryObserver | None = None,
         on_disconnected: Callable[[DisconnectCommand, int], None] = lambda _command, _number: None,
+        receipts: Receipts | None = None,
         gather_bytes: int = GATHER_BYTES,
         max_ack_bytes: int = MAX_ACK_BYTES,
     ) -> None:
-        """``deliveries`` is notified of messages that belong to a trace. ``max_ack_bytes``: see Asks.
+        """``deliveries`` is notified of messages that belong to a trace, ``receipts`` of those with a ttl.
 
         ``on_disconnected`` gets each disconnect command with ``reply_to``, and how many connections it ended here.
         ``gather_bytes`` bounds the frames that are gathered; it is at most what may wait in this process for a client.
+        ``max_ack_bytes``: see Asks.
         """
         self.connections: dict[str, Connection] = {}
         """By sid. When a connection is resumed before its former one is removed, this is the resumed one."""
@@ -58,6 +61,7 @@ class Hub:
         """By message id: called once, after the message was sent to its recipients on this replica."""
         self._encode = encode
         self._deliveries = deliveries
+        self.receipts = receipts
         self._on_disconnected = on_disconnected
         self._members: dict[tuple[str, str | None], Members] = {}  # by address
         self._namespace_members = 0  # keys of _members without a room: everyone in a namespace
@@ -128,8 +132,9 @@ class Hub:
         self.connections[connection.sid] = connection
         self._by_user[connection.user] += 1
         connection.rooms = frozenset(rooms)
-        addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
-        added = [address for address in addresses if self._join(connection, address)]
+        added = [
+            each for each in connection.addresses((None, *connection.rooms)) if self._join(connection, each)
+        ]
         self.add_token(connection, connection.identity.token_id)
         return added
 
@@ -145,8 +150,7 @@ class Hub:
         if not self._by_user[connection.user]:
             del self._by_user[connection.user]
         self.tokens.remove(connection, connection.identity.token_id)
-        addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
-        return [address for address in addresses if self._leave(connection, address)]
+        return list(filter(partial(self._leave, connection), connection.addresses((None, *connection.rooms))))
 
     def add_token(self, connection: Connection, token_id: str) -> None:
         """Let disconnect commands for a token id end a connection that is registered; an empty id changes nothing."""
@@ -168,12 +172,9 @@ class Hub:
             return [], []
         before, connection.rooms = connection.rooms, frozenset(rooms)
         connection.live_since = max(connection.live_since, time.monotonic())
-        joined = _addresses(connection, connection.rooms - before)
-        left = _addresses(connection, before - connection.rooms)
-        return (
-            [address for address in joined if self._join(connection, address)],
-            [address for address in left if self._leave(connection, address)],
-        )
+        joined = filter(partial(self._join, connection), connection.addresses(connection.rooms - before))
+        left = filter(partial(self._leave, connection), connection.addresses(before - connection.rooms))
+        return list(joined), list(left)
 
     async def deliver(self, entry: LogEntry, position: Position, *, more: bool = False) -> None:
         """Deliver an entry to its recipients here; see ``interfaces.Deliver``."""
@@ -244,6 +245,8 @@ class Hub:
         """Return the recipients that have not got the message as that of an earlier request with its key."""
         digest = repeat_digest(message.id)
         before = self._repeats.deliver(digest) if digest else -1.0
+        if before > 0 and message.ttl_seconds and self.receipts is not None:
+            self.receipts.had([each for each in recipients if each.live_since < before], message)
         return [each for each in recipients if each.live_since >= before] if before > 0 else recipients
 
     def _send_to_few(
@@ -300,6 +303,8 @@ class Hub:
     ) -> tuple[int, int]:
         """Send encoded frames; return how many took them on a free socket, and through their transport."""
         written, others = self._fan_out.write(frames.frame, recipients, more=more)
+        if message.ttl_seconds and self.receipts is not None:
+            self.receipts.sent_to(recipients, message)
         return written, sum([self._send_slow(each, message, position, frames) for each in others])
 
     def _send_slow(
@@ -312,8 +317,7 @@ class Hub:
             elif connection.state is ConnectionState.REPLAYING:
                 self.count_volatile_skipped("replaying")
             return False
-        watermark = connection.replay_watermark
-        if watermark is not None:
+        if (watermark := connection.replay_watermark) is not None:
             if positions.is_after(position, watermark):
                 connection.clear_replay_watermark()
             elif not message.volatile:
@@ -394,7 +398,3 @@ class Hub:
         del self._members[address]
         self._namespace_members -= address.room is None
         return True
-
-
-def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:
-    return [Address(connection.namespace, room) for room in rooms]

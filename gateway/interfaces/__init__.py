@@ -9,6 +9,7 @@ replies   what replicas answer to an entry
 listings  lists of users, rooms and connections; the socket data of connections
 logged_messages  pages of the history, and the messages that it holds: read the newest, erase them
 connection_rooms  the rooms of connections in presence and recovery sessions
+offline_queue  messages that are kept for users until they are received
 delivery  encoded messages and the sockets that take them
 """
 
@@ -21,6 +22,7 @@ from gateway.interfaces.delivery import Deliver, DeliveryObserver, Flush, Frames
 from gateway.interfaces.guards import AckStore, RateLimits
 from gateway.interfaces.listings import DataSource, Listings, SocketDataStore
 from gateway.interfaces.logged_messages import LoggedMessages, Page
+from gateway.interfaces.offline_queue import OfflineQueue
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
 from gateway.interfaces.state import (
@@ -48,6 +50,7 @@ __all__ = [
     "Frames",
     "Listings",
     "LoggedMessages",
+    "OfflineQueue",
     "Page",
     "Partitions",
     "Presence",

@@ -24,6 +24,7 @@ from gateway.interfaces.delivery import Deliver, Flush, no_flush
 from gateway.interfaces.guards import AckStore, RateLimits
 from gateway.interfaces.listings import DataSource, Listings, SocketDataStore
 from gateway.interfaces.logged_messages import LoggedMessages, Page
+from gateway.interfaces.offline_queue import OfflineQueue
 from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.replies import Replies
 
@@ -324,6 +325,9 @@ class State(Protocol):
 
     @property
     def socket_data(self) -> SocketDataStore: ...
+
+    @property
+    def offline_queue(self) -> OfflineQueue: ...
 
     @property
     def status(self) -> StateStatus:

@@ -16,7 +16,7 @@ from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
 from gateway.domain.status import StateStatus
 from gateway.http_server import Handler, HttpServer
-from gateway.hub import GATHER_BYTES, Hub
+from gateway.hub import GATHER_BYTES, Hub, Receipts
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
 from gateway.rlimit import file_limit
@@ -47,6 +47,7 @@ from gateway.services.connect import Connector
 from gateway.services.counted_disconnects import CountedDisconnects, DisconnectReplies
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
+from gateway.services.offline_receipts import OfflineReceipts
 from gateway.services.replay import Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.settings import Settings
@@ -94,11 +95,13 @@ class Components:
             os.environ, replica=settings.replica_id, version=__version__, sampling=self._sampling
         )
         self.disconnect_replies = DisconnectReplies()
+        self.offline_receipts = OfflineReceipts(metrics=self._metrics)
         self.hub = Hub(
             packets.encode_message,
             metrics=self._metrics,
             deliveries=self.telemetry.deliveries,
             on_disconnected=self.disconnect_replies.put,
+            receipts=Receipts(self.offline_receipts.put),
             gather_bytes=min(GATHER_BYTES, settings.send_buffer_bytes),
             max_ack_bytes=settings.max_body_bytes,
         )
@@ -222,6 +225,7 @@ class Components:
             encode=packets.encode_message,
             on_replayed=self.hub.count_replayed,
             deliveries=self.telemetry.deliveries,
+            receipts=self.hub.receipts,
         )
         publisher = build_publisher(
             settings, state=self.state, hub=self.hub, clock=self.clock, metrics=self._metrics
@@ -235,6 +239,7 @@ class Components:
             hub=self.hub,
             broker=self.state.broker,
             presence=self.state.presence,
+            offline_queue=self.state.offline_queue,
             sessions=self.state.sessions,
             revocations=self.state.revocations,
             socket_data=self.state.socket_data,

@@ -113,6 +113,7 @@ class Gateway:
             ("room changes", components.room_changes.run()),
             ("presence updates", components.disconnector.run()),
             ("disconnect replies", components.disconnect_replies.run(components.state.replies)),
+            ("offline receipts", components.offline_receipts.run(components.state.offline_queue)),
             ("acknowledgements", components.acks.run()),
             ("gap reports", components.degraded_mode.run()),
             ("replays", components.replayer.run()),

@@ -10,6 +10,7 @@ drain            drain: disconnects all clients at an even pace
 memberships      Memberships: joins and leaves rooms for a connection
 message_history  MessageHistory: reads and erases messages of the history for backends
 notifications    Notifications: delivers what is in the queues of webhooks
+offline_receipts  OfflineReceipts: removes messages from the offline queue that clients received
 presence_events  PresenceWorker: notifies a backend and clients of users who become online or offline
 publish          MessagePublisher: publishes messages and disconnect commands of backends
 queue_monitor    QueueMonitor: metrics of what waits in the queues of webhooks

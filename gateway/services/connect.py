@@ -9,16 +9,25 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
+import structlog
+
+from gateway.domain import positions
 from gateway.domain.disconnects import RESUMED_ELSEWHERE
-from gateway.domain.errors import BrokerUnavailable, RecoveryFailed, TokenRejected, TooManyConnections
+from gateway.domain.errors import (
+    BrokerTimeout,
+    BrokerUnavailable,
+    RecoveryFailed,
+    TokenRejected,
+    TooManyConnections,
+)
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, SessionTakeover, new_id
-from gateway.domain.names import SID_PREFIX
+from gateway.domain.names import SID_PREFIX, user_room
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession
 from gateway.hub import ClientTransport, Connection, ConnectionState, Hub
-from gateway.interfaces import Broker, Clock, Presence, Revocations, Sessions, SocketDataStore
+from gateway.interfaces import Broker, Clock, OfflineQueue, Presence, Revocations, Sessions, SocketDataStore
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.recovery import ConnectResult, Recovery
@@ -28,6 +37,8 @@ _CLOSED_SECONDS: Final = 1.0
 _SID_BYTES: Final = 15
 _PID_BYTES: Final = 24
 """Bytes of randomness; a pid is a secret."""
+
+log = structlog.get_logger(__name__)
 
 
 class Connector:
@@ -43,6 +54,7 @@ class Connector:
         hub: Hub,
         broker: Broker,
         presence: Presence,
+        offline_queue: OfflineQueue,
         sessions: Sessions,
         revocations: Revocations,
         socket_data: SocketDataStore,
@@ -59,6 +71,7 @@ class Connector:
         self._hub = hub
         self._broker = broker
         self._presence = presence
+        self._offline_queue = offline_queue
         self._sessions = sessions
         self._revocations = revocations
         self._socket_data = socket_data
@@ -177,6 +190,7 @@ class Connector:
                     first_page, failure = await self._recovery.from_position(
                         connection, session, recovery_request.resume
                     )
+                position = await self._append_kept(connection, session, is_new=first_page is None)
             if connection.session is not None:
                 await self._sessions.save(connection.session)
             await self._register(connection)
@@ -189,6 +203,35 @@ class Connector:
             first_page,
             capped_rooms=frozenset(connection.session.joined_at),
         )
+
+    async def _append_kept(
+        self, connection: Connection, session: RecoverySession, *, is_new: bool
+    ) -> Position:
+        """Append what is kept for the user while offline, for this connection; return where the connection begins.
+
+        A new one begins before the first of these messages, and so gets nothing that is newer before them. One that
+        begins at a kept position gets them behind what it missed, without those that it missed.
+        """
+        upto = None if is_new or connection.session is None else connection.session.first_position
+        start = await self._offline_queue.append_copies(_user_address(connection), connection.sid, upto=upto)
+        position = session.first_position
+        if start is not None and is_new:
+            position = connection.first_position = start
+            connection.attach_session(replace(session, first_position=start))
+        return position
+
+    async def append_kept_live(self, connection: Connection) -> None:
+        """Append what is kept for the user of a new LIVE connection without a recovery session, for the connection.
+
+        Such a connection gets no history. So what came while it was CONNECTING is appended for it, too. A failure is
+        logged: the messages stay in the queue.
+        """
+        skipped, first = connection.last_skipped, connection.first_position
+        upto = first if skipped is None or first is None else max(skipped, first, key=positions.order)
+        try:
+            await self._offline_queue.append_copies(_user_address(connection), connection.sid, upto=upto)
+        except (BrokerUnavailable, BrokerTimeout) as error:
+            log.warning("offline_queue.not_sent", sid=connection.sid, code=error.code)
 
     @asynccontextmanager
     async def _rollback(self, connection: Connection) -> AsyncIterator[None]:
@@ -282,6 +325,10 @@ class Connector:
 
 def _is_closed(connection: Connection) -> bool:
     return connection.state is ConnectionState.CLOSED
+
+
+def _user_address(connection: Connection) -> Address:
+    return Address(connection.namespace, user_room(connection.user))
 
 
 def _new_session(connection: Connection, owner: str, position: Position) -> RecoverySession:

@@ -35,6 +35,10 @@ class MessagePublisher:
             ("kind",),
             read=lambda: {(kind,): number for kind, number in self._published.items()},
         )
+        self._dropped = metrics.counter(
+            "offline_dropped",
+            "Messages removed from the offline queue before a client got them: their user had too many.",
+        )
         self._replays = metrics.counter(
             "idempotent_replays", "Requests that repeated an idempotency key and got the first result."
         )
@@ -134,3 +138,5 @@ class MessagePublisher:
             self._replays.count()
         else:
             self._published[kind] += 1
+            if result.dropped:
+                self._dropped.count(amount=result.dropped)

@@ -14,7 +14,7 @@ from gateway.domain.disconnects import DRAINING
 from gateway.domain.errors import DATA_LOST, GRANT_UNKNOWN, BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import RoomChange
 from gateway.domain.positions import Position
-from gateway.hub import Connection, ConnectionState, Encode, reason_of
+from gateway.hub import Connection, ConnectionState, Encode, Receipts, reason_of
 from gateway.interfaces import DeliveryObserver, Frames, Page
 from gateway.services.degraded_mode import GAP_EVENT
 from gateway.services.memberships import Memberships
@@ -61,14 +61,16 @@ class Replayer:
         encode: Encode,
         on_replayed: Callable[[int], None],
         deliveries: DeliveryObserver | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
         """``on_replayed`` gets the number of messages that were sent from a page; ``deliveries`` is notified of those
-        that belong to a trace."""
+        that belong to a trace, ``receipts`` of those with a ttl."""
         self._recovery = recovery
         self._memberships = memberships
         self._on_replayed = on_replayed
         self._encode = encode
         self._deliveries = deliveries
+        self._receipts = receipts
         self._replays: asyncio.Queue[_Replay] = asyncio.Queue()
 
     def start(self, result: ConnectResult, first: Sequence[Frames], last: Finish | None) -> None:
@@ -158,6 +160,9 @@ class Replayer:
         connection.transport.batch(*first, *missed, *last)
         if missed and connection.state is not ConnectionState.CLOSED:
             self._on_replayed(len(missed))
+        if self._receipts is not None:
+            for message in [message for _, message in messages if message.ttl_seconds]:
+                self._receipts.sent(connection, message)
         if self._deliveries is not None:
             for message in [message for _, message in messages if message.trace is not None]:
                 self._deliveries.replayed(message, connection.sid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.domain.disconnects import UNAUTHENTICATED_LIMIT, DisconnectReason
@@ -144,6 +145,15 @@ class SocketIOTransport:
         done = asyncio.Event()
         self._client.session.when_drained(done.set)
         await done.wait()
+
+    @property
+    def pings_sent(self) -> int:
+        """How many pings were sent to the client."""
+        return self._client.session.pings_sent
+
+    def after_pong(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, when a pong answers a ping that is sent from now on; never if none does."""
+        self._client.session.after_pong(callback)
 
     def emit(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events."""

@@ -21,8 +21,9 @@ from gateway.services.replay import Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.socketio_server import packets
 from gateway.socketio_server.client import Client, SocketIOTransport
+from gateway.transport.admission import Handshake
 from gateway.transport.packets import Frames
-from gateway.transport.session import EngineSession, Handshake
+from gateway.transport.session import EngineSession
 
 AUTHENTICATED: Final = "authenticated"
 RECOVERIES: Final = ("recovered", *sorted(RecoveryFailed.CODES))
@@ -201,6 +202,11 @@ class ConnectHandshake:
         client.idle_closing = False
         self._token_expiry.watch(connection)
         return connection
+
+    async def finish(self, connection: Connection) -> None:
+        """Send what is kept for the user to a new connection without a recovery session. Raises nothing."""
+        if connection.session is None:
+            await self._connector.append_kept_live(connection)
 
     def _accept(self, result: ConnectResult) -> None:
         """Send CONNECT, the missed messages if the connection is resumed, and ``authenticated``; then it goes live."""

@@ -354,6 +354,7 @@ class SocketIOServer:
         else:
             if connection is not None:
                 self._joined(client, connection)
+                await self._handshake.finish(connection)
         finally:
             client.connecting -= {namespace}
 

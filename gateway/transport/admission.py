@@ -52,6 +52,18 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 """Prefix of an IPv6 address that is mapped from an IPv4 address (RFC 4291 §2.5.5.2)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What is kept of the request that opened a session."""
+
+    authorization: str | None
+    query_token: str | None
+    address: str
+    """Address of the client, as far as it is known."""
+    declines_recovery: bool = False  # the query asks not to be given positions
+    cookie_token: str | None = None
+
+
 class TrustedProxies:
     """The networks of the proxies whose ``X-Forwarded-For`` is believed; none by default."""
 

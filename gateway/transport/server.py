@@ -20,7 +20,7 @@ from gateway.hub import GatheredFrames
 from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.transport import errors
-from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
+from gateway.transport.admission import FORWARDED_FOR, Handshake, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.heartbeat import Heartbeat
@@ -28,7 +28,7 @@ from gateway.transport.http_response import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
 from gateway.transport.receive_limits import ReceiveLimits, receive_limits
-from gateway.transport.session import EngineSession, Handling, Handshake, SessionObserver
+from gateway.transport.session import EngineSession, Handling, SessionObserver
 from gateway.transport.stats import create_stats_metrics
 from gateway.transport.transports import FrameWriter
 from gateway.transport.websocket import WebSocketTransport

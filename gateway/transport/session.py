@@ -14,14 +14,14 @@ invariant 3).
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
 
 from gateway.interfaces import Frames, Socket, Timer
 from gateway.transport import packets
+from gateway.transport.admission import Handshake
 from gateway.transport.packets import Packet
-from gateway.transport.transports import FrameCount, FrameWriter, Poll, SendBuffer
+from gateway.transport.transports import FrameCount, FrameWriter, Poll, PongCallbacks, SendBuffer
 
 CLIENT_CLOSE: Final = "client_close"
 FRAME_BYTES: Final = 1024
@@ -52,18 +52,6 @@ class SessionObserver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """What is kept of the request that opened a session."""
-
-    authorization: str | None
-    query_token: str | None
-    address: str
-    """Address of the client, as far as it is known."""
-    declines_recovery: bool = False  # the query asks not to be given positions
-    cookie_token: str | None = None
-
-
 class EngineSession:
     """One client on one transport or, during an upgrade, on two."""
 
@@ -77,6 +65,7 @@ class EngineSession:
         "_send_buffer_bytes",
         "_poll",
         "_drain_callbacks",
+        "_pong_callbacks",
         "_writer",
         "_woken",
         "awaits_pong",
@@ -85,6 +74,7 @@ class EngineSession:
         "handshake",
         "joined",
         "phase",
+        "pings_sent",
         "posting",
         "received",
         "reconnects",
@@ -109,6 +99,8 @@ class EngineSession:
         """Set by the layer above once a namespace is joined; less is accepted until then (``ReceiveLimits``)."""
         self.received = FrameCount()
         self.awaits_pong = False
+        self.pings_sent = 0
+        self._pong_callbacks: PongCallbacks | None = None
         self.heartbeat_timer: Timer | None = None
         """The next step of the heartbeat."""
         self._observer = observer
@@ -223,7 +215,9 @@ class EngineSession:
         if packet.type == packets.MESSAGE:
             return packet.data
         if packet.type == packets.PONG:
-            self.awaits_pong = False
+            awaited, self.awaits_pong = self.awaits_pong, False
+            if awaited and self._pong_callbacks is not None:
+                self._pong_callbacks.call(self.pings_sent)
         else:
             # A client of Engine.IO 4 never sends open, noop, ping except as a probe, or upgrade twice.
             self.fail("protocol_error")
@@ -232,7 +226,13 @@ class EngineSession:
     def ping(self) -> None:
         """Send a ping that the client has to answer with a pong (§Heartbeat)."""
         self.awaits_pong = True
+        self.pings_sent += 1
         self.send(packets.PING_PACKET)
+
+    def after_pong(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, when a pong answers a ping that is sent from now on; never if none does."""
+        self._pong_callbacks = self._pong_callbacks or PongCallbacks()
+        self._pong_callbacks.add(self.pings_sent, callback)
 
     def _client_closed(self) -> None:
         self._close(CLIENT_CLOSE)

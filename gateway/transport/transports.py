@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -151,3 +151,23 @@ class FrameCount:
             level = 0.0
         self._level = level = level + frames + size / rate.frame_bytes
         return level > rate.burst
+
+
+class PongCallbacks:
+    """What waits until the client has read everything that was sent before a ping."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
+
+    def add(self, pings_sent: int, callback: Callable[[], None]) -> None:
+        """Add a callback after so many pings were sent: it waits for the pong to the next one."""
+        self._waiting.append((pings_sent, callback))
+
+    def call(self, pings_sent: int) -> None:
+        """Call, each once, those that the pong to the newest of so many pings is for."""
+        answered = [callback for at, callback in self._waiting if at < pings_sent]
+        self._waiting = [each for each in self._waiting if each[0] >= pings_sent]
+        for callback in answered:
+            callback()

@@ -17,6 +17,7 @@ from gateway.interfaces import (
     Disconnects,
     Listings,
     LoggedMessages,
+    OfflineQueue,
     Partitions,
     Presence,
     PresenceEvents,
@@ -62,6 +63,7 @@ class StateUnderTest(Protocol):
     replies: Replies
     listings: Listings
     socket_data: SocketDataStore
+    offline_queue: OfflineQueue
 
     def now(self) -> float:
         """Return the wall-clock time of the store, in seconds since 1970."""
@@ -101,6 +103,9 @@ class MakeState(Protocol):
         max_queued_bytes: int = 10_000_000,
         max_dead_letters: int = 1_000,
         max_dead_letter_bytes: int = 10_000_000,
+        max_kept: int = 100,
+        max_kept_bytes: int = 262_144,
+        max_offline_bytes: int = 10_000_000,
     ) -> Awaitable[StateUnderTest]: ...
 
 
@@ -126,6 +131,7 @@ class MemoryUnderTest:
         self.replies: Replies = state.replies
         self.listings: Listings = state.listings
         self.socket_data: SocketDataStore = state.socket_data
+        self.offline_queue: OfflineQueue = state.offline_queue
 
     def now(self) -> float:
         return self._clock.now()
@@ -187,6 +193,7 @@ class RedisUnderTest:
         self.replies: Replies = state.replies
         self.listings: Listings = state.listings
         self.socket_data: SocketDataStore = state.socket_data
+        self.offline_queue: OfflineQueue = state.offline_queue
 
     def now(self) -> float:
         return time.time() + self._offset

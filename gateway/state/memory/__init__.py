@@ -4,6 +4,8 @@ broker     MemoryBroker: appends entries, queues them for the listener (Delivery
 guards     MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 connection_rooms  MemoryConnectionRooms: changes of rooms in presence and sessions
 history    History: the recent entries, indexed by room; where it was trimmed
+logged_messages  MemoryLoggedMessages: the newest messages for one address; erases messages
+offline_queue  KeptMessages, MemoryOfflineQueue: messages of users until they are received
 presence   MemoryPresence: the connections of each user
 listings   MemoryListings, MemorySocketData: lists of users, rooms and connections
 presence_events  MemoryPresenceEvents, MemoryUserLists
@@ -29,6 +31,7 @@ from gateway.domain.notifications import (
     MAX_QUEUED,
     MAX_QUEUED_BYTES,
 )
+from gateway.domain.offline_queue import MAX_KEPT, MAX_KEPT_BYTES, MAX_OFFLINE_BYTES
 from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
 from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, DeliveryQueue, MemoryBroker
@@ -36,6 +39,8 @@ from gateway.state.memory.connection_rooms import MemoryConnectionRooms
 from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 from gateway.state.memory.history import History
 from gateway.state.memory.listings import MemoryListings, MemorySocketData
+from gateway.state.memory.logged_messages import MemoryLoggedMessages
+from gateway.state.memory.offline_queue import KeptMessages, MemoryOfflineQueue
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUserLists
 from gateway.state.memory.queues import MemoryPartitions, MemoryWebhookQueues
@@ -97,6 +102,9 @@ class MemoryState:
     max_dead_letter_bytes: int = MAX_DEAD_LETTER_BYTES
     max_offline_states: int = 100_000
     release_version: str = ""
+    max_kept: int = MAX_KEPT
+    max_kept_bytes: int = MAX_KEPT_BYTES
+    max_offline_bytes: int = MAX_OFFLINE_BYTES
 
     broker: MemoryBroker = field(init=False)
     presence: MemoryPresence = field(init=False)
@@ -110,6 +118,9 @@ class MemoryState:
     replies: MemoryReplies = field(init=False)
     connection_rooms: MemoryConnectionRooms = field(init=False)
     socket_data: MemorySocketData = field(init=False)
+    offline_queue: MemoryOfflineQueue = field(init=False)
+    logged_messages: MemoryLoggedMessages = field(init=False)
+    _kept: KeptMessages = field(init=False)
     _history: History = field(init=False)
     _delivery_queue: DeliveryQueue = field(init=False)
     _results: TtlMap[str, PublishResult] = field(init=False)
@@ -186,6 +197,12 @@ class MemoryState:
         known = max(self.history_length, MIN_RESULTS)
         self._results = TtlMap(clock=self.clock, seconds=known_seconds, max_items=known)
         self._notified = TtlMap(clock=self.clock, seconds=known_seconds, max_items=known)
+        self._kept = KeptMessages(
+            clock=self.clock,
+            max_kept=self.max_kept,
+            max_kept_bytes=self.max_kept_bytes,
+            max_bytes=self.max_offline_bytes,
+        )
         self.broker = MemoryBroker(
             clock=self.clock,
             history=self._history,
@@ -196,8 +213,11 @@ class MemoryState:
             results=self._results,
             queues=self.webhook_queues,
             notified=self._notified,
+            kept=self._kept,
             replica=self.replica,
         )
+        self.offline_queue = MemoryOfflineQueue(self._kept, self.broker)
+        self.logged_messages = MemoryLoggedMessages(history=self._history, kept=self._kept, log=self.broker)
 
         self.connection_rooms = MemoryConnectionRooms(self.broker, self.presence, self.sessions)
 
@@ -208,10 +228,6 @@ class MemoryState:
 
     async def close(self) -> None:
         """Do nothing: there are no other replicas."""
-
-    @property
-    def logged_messages(self) -> MemoryBroker:
-        return self.broker
 
     @property
     def partitions(self) -> MemoryPartitions:
@@ -263,6 +279,7 @@ class MemoryState:
             "sessions": len(self.sessions),
             "rate_buckets": len(self.rates),
             "event_acks": len(self.acks),
+            "offline_queue_bytes": self._kept.bytes,
             "notification_ids": len(self._notified),
             **self.webhook_queues.sizes(),
             **self.presence.events.sizes(),

@@ -24,10 +24,12 @@ from gateway.domain.messages import (
     wants_replies,
 )
 from gateway.domain.notifications import Notification
+from gateway.domain.offline_queue import copies_address, copy_id, copy_prefix, is_kept
 from gateway.domain.positions import Position
 from gateway.interfaces import Clock, Deliver, Flush, Page, no_flush
 from gateway.state.memory.guards import MemoryDedupStore
 from gateway.state.memory.history import History
+from gateway.state.memory.offline_queue import KeptMessages
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.queues import MemoryWebhookQueues
 from gateway.state.memory.revocations import MemoryRevocations
@@ -36,8 +38,6 @@ from gateway.state.memory.ttl_map import TtlMap
 MIN_RESULT_SECONDS: Final = 60.0
 MIN_RESULTS: Final = 1_000
 """Results are kept by id at least for this long, and this many, when less history is kept, or none."""
-_ERASED_AT_ONCE: Final = 1_000
-"""Entries that an erasure looks at before other tasks run."""
 
 
 class _Space(NamedTuple):
@@ -167,6 +167,7 @@ class MemoryBroker:
         results: TtlMap[str, PublishResult],
         queues: MemoryWebhookQueues,
         notified: TtlMap[str, bool],
+        kept: KeptMessages,
         replica: str,
     ) -> None:
         """``results`` are those of entries, by id; ``notified`` are the ids of notifications."""
@@ -179,6 +180,7 @@ class MemoryBroker:
         self._results = results
         self._queues = queues
         self._notified = notified
+        self._kept = kept
         self._replica = replica
         self._subscribed: set[Address] = set()
         self._awaited: Counter[Address] = Counter()
@@ -193,7 +195,12 @@ class MemoryBroker:
     async def append(
         self, entry: LogEntry, dedup_key: DedupKey | None = None, *, with_counts: bool = False
     ) -> PublishResult:
-        if with_counts or dedup_key is not None or not self._delivery_queue.has_space():
+        if (
+            with_counts
+            or dedup_key is not None
+            or not self._delivery_queue.has_space()
+            or (isinstance(entry, Message) and entry.ttl_seconds)
+        ):
             return (await self._accept((entry,), dedup_key, with_counts=with_counts))[0]
         # The events of clients: as _accept does it, and twice as fast.
         result = self._results.get(entry.id)
@@ -253,8 +260,13 @@ class MemoryBroker:
     ) -> tuple[PublishResult, ...]:
         """Queue the notifications, publish the entries without a known result; return the results of all entries.
 
-        Raises: QueueFull; nothing happened then.
+        Raises: QueueFull, OfflineQueueFull; nothing happened then.
         """
+        kept = [
+            entry for entry, result in zip(entries, known, strict=True) if result is None and is_kept(entry)
+        ]
+        if kept:
+            self._kept.check_space(kept)
         if notifications:
             self._queues.check_space(notifications)
             self._queues.put(notifications)
@@ -267,6 +279,31 @@ class MemoryBroker:
                 for entry, size, result in zip(entries, sizes, known, strict=True)
             ]
         )
+
+    async def append_copies(self, address: Address, sid: str, upto: Position | None) -> Position | None:
+        """See ``interfaces.OfflineQueue.append_copies``."""
+        if copies := self._copies(address, sid, upto):
+            await self._delivery_queue.wait_for_space(list(map(json_bytes, copies)))
+        # No await from here on: others may be kept now.
+        if not self._kept.read(address):
+            return None
+        first = self._results.get(copy_prefix(sid))
+        if first is None:
+            first = PublishResult(copy_prefix(sid), self._newest, 0, exact=True)
+            self._results.put(first.id, first)
+        now, index = self._milliseconds(), (copies_address(address),)
+        for copy in self._copies(address, sid, upto):
+            self._results.put(copy.id, self._publish(copy, json_bytes(copy), now, index=index))
+        return first.position
+
+    def _copies(self, address: Address, sid: str, upto: Position | None) -> list[Message]:
+        """Return a message to the room of the sid for each message that is kept, without those appended before."""
+        copies = [
+            message._replace(id=copy_id(message.id, position, sid), rooms=(sid,))
+            for message, position in self._kept.read(address)
+            if upto is None or not positions.is_after(position, upto)
+        ]
+        return [copy for copy in copies if self._results.get(copy.id) is None]
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         self._subscribed.update(addresses)
@@ -298,34 +335,17 @@ class MemoryBroker:
             entries=tuple((record.position, record.entry) for record in records),
             last_position=records[-1].position if more else self._newest,
             has_more=more,
-            gap=self._gap(after, addresses),
+            gap=self.gap(after, *addresses),
             exceeds_age=self._history.exceeds_age(after, self._clock.now()) and after != positions.START,
         )
 
-    async def newest(self, address: Address, *, max_messages: int, max_bytes: int) -> Page:
-        """Satisfies ``gateway.interfaces.LoggedMessages``, as ``erase`` does."""
-        records, has_older = self._history.newest(address, max_messages=max_messages, max_bytes=max_bytes)
-        after = records[0].position if has_older else positions.START
-        return Page(
-            entries=tuple((record.position, record.entry) for record in records),
-            last_position=self._newest,
-            has_more=False,
-            gap=self._gap(after, (address,)),
-        )
+    @property
+    def newest_position(self) -> Position:
+        """The position of the newest entry."""
+        return self._newest
 
-    async def erase(self, address: Address, upto: Position) -> int:
-        """Erase a part, then let other tasks run, until all are erased."""
-        last = min(positions.order(positions.parse(upto)), self._order)
-        removed, after = 0, positions.order(positions.START)
-        while True:
-            erased, next_after = self._history.erase(address, after, last, at_most=_ERASED_AT_ONCE)
-            removed += erased
-            if next_after is None:
-                return removed
-            after = next_after
-            await asyncio.sleep(0)
-
-    def _gap(self, after: Position, addresses: Collection[Address]) -> str | None:
+    def gap(self, after: Position, *addresses: Address) -> str | None:
+        """Return why entries for addresses after a position are missing, if any are."""
         if after != positions.START and not self._began <= positions.order(after) <= self._order:
             return DATA_LOST  # a position of another process, whose history ended with it
         return HISTORY_TRIMMED if self._history.is_trimmed(after, addresses) else None
@@ -334,16 +354,23 @@ class MemoryBroker:
         return int(self._clock.now() * 1000)
 
     def _publish(
-        self, entry: LogEntry, size: int, now_milliseconds: int, *, with_counts: bool = False
+        self,
+        entry: LogEntry,
+        size: int,
+        now_milliseconds: int,
+        *,
+        with_counts: bool = False,
+        index: tuple[Address, ...] = (),
     ) -> PublishResult:
-        """Append an entry whose arguments are ``size`` bytes long, and queue it if this replica wants it."""
+        """Append an entry with ``size`` bytes of arguments, and queue it if this replica wants it. ``index``: further
+        addresses under which the history has it."""
         if isinstance(entry, DisconnectCommand) and entry.revoke:
             self._revocations.revoke(entry)  # first, because it may reject the command
         addresses = entry.addresses
         if not is_volatile(entry):
             self._order = positions.next_position(self._order, now_milliseconds)
             self._newest = positions.position_at(self._order)
-            self._history.add(entry, self._newest, self._order, addresses, size)
+            self._history.add(entry, self._newest, self._order, addresses + index, size)
         connections = self._presence.connections_at(addresses)
         wants_replicas = connections > 0 and wants_replies(entry)
         if (
@@ -354,6 +381,8 @@ class MemoryBroker:
             self._delivery_queue.put(entry, self._newest, size)
             if isinstance(entry, RoomChange):
                 self._awaited.update(_joined(entry))
+        dropped = self._kept.keep(entry, self._newest) if is_kept(entry) else 0
+        counts = [self._presence.connections_at((each,)) for each in addresses] if with_counts else ()
         return PublishResult(
             entry.id,
             self._newest,
@@ -361,9 +390,8 @@ class MemoryBroker:
             has_exact_count(entry),
             recoverable=self._presence.recoverable_at(addresses),
             replicas=(self._replica,) if wants_replicas else (),
-            counts=tuple([self._presence.connections_at((each,)) for each in addresses])
-            if with_counts
-            else (),
+            counts=tuple(counts),
+            dropped=dropped,
         )
 
 

@@ -267,23 +267,33 @@ class History:
             if isinstance(record.entry, Message) and not record.is_erased:
                 yield record
 
-    def erase(self, address: Address, after: Order, upto: Order, *, at_most: int) -> tuple[int, Order | None]:
+    def erase(
+        self,
+        address: Address,
+        after: Order,
+        upto: Order,
+        *,
+        at_most: int,
+        matches: Callable[[Message], bool] = lambda _: True,
+    ) -> tuple[list[Message], Order | None]:
         """Erase messages for an address after a position up to another one, looking at so many entries at most.
 
-        Return how many, and where the next step begins; None if there is nothing left to do.
+        Return them, and where the next step begins; None if there is nothing left to do. ``matches``: which of the
+        messages are erased.
 
         An erased message keeps its place in the log and in the indexes until it is dropped.
         """
-        erased = looked_at = 0
+        erased: list[Message] = []
+        looked_at = 0
         for record in self._room_indexes.get(address, RoomIndex()).newer_than(after):
             if record.order > upto:
                 break
             if looked_at == at_most:
                 return erased, after
             looked_at, after = looked_at + 1, record.order
-            if isinstance(record.entry, Message) and not record.is_erased:
+            if isinstance(record.entry, Message) and not record.is_erased and matches(record.entry):
+                erased.append(record.entry)
                 self._erase(record, record.entry)
-                erased += 1
         return erased, None
 
     def _erase(self, record: Record, message: Message) -> None:

@@ -22,6 +22,7 @@
     pending      the commands without an answer
     connection   opens connections: address, Sentinel, TLS, checks of the server
     scripts      assembles the Lua scripts (lua/*.lua) with names and limits
+    offline_queue  messages that are kept for users until they are received
     replies      replies of replicas to entries
     codec        records and frames as one release reads and writes them
     records      the bytes of records

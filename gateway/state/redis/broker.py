@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.domain import positions
 from gateway.domain.dedup import DedupKey
-from gateway.domain.errors import DATA_LOST, BrokerUnavailable
+from gateway.domain.errors import DATA_LOST, BrokerUnavailable, OfflineQueueFull
 from gateway.domain.messages import (
     Address,
     DisconnectCommand,
@@ -21,6 +21,7 @@ from gateway.domain.messages import (
     wants_replies,
 )
 from gateway.domain.notifications import Notification
+from gateway.domain.offline_queue import is_kept
 from gateway.domain.positions import Position
 from gateway.interfaces import Deliver, Flush, Page, no_flush
 from gateway.state.redis.codec import INLINE_BYTES, Codec, decode_publish_result
@@ -66,6 +67,9 @@ class RedisBroker:
         self._keys = keys
         self._codec = codec
         self._head = keys.named("head")
+        self._kept_bytes = keys.named("kept_bytes")
+        self.may_hold_kept = False
+        """Whether messages were kept for any user when a subscription last began (``RedisOfflineQueue``)."""
 
     async def append(
         self, entry: LogEntry, dedup_key: DedupKey | None = None, *, with_counts: bool = False
@@ -117,6 +121,8 @@ class RedisBroker:
     def _raise_rejection(self, answer: list[Any]) -> None:
         if answer[0] == b"QUEUE_FULL":
             raise queue_full(answer[1].decode())
+        if answer[0] == b"OFFLINE_FULL":
+            raise OfflineQueueFull
         self._dedup.raise_rejection(answer)
 
     def _add_arguments(self, arguments: list[Argument], entry: LogEntry, *, with_counts: bool) -> None:
@@ -126,7 +132,7 @@ class RedisBroker:
             raise BrokerUnavailable(
                 "a replica of the previous release still lives, and cannot read this"
             ) from None
-        addresses = entry.addresses
+        addresses, kept = entry.addresses, is_kept(entry)
         # A replica that subscribes all of them receives a copy on each channel.
         pointer = b"" if len(record) * len(addresses) <= INLINE_BYTES else self._codec.pointer(entry)
         arguments += (
@@ -137,10 +143,12 @@ class RedisBroker:
             len(record),
             pointer,
             _YES_NO[has_exact_count(entry)],
-            wants_replies(entry) + 2 * with_counts,
+            wants_replies(entry) + 2 * with_counts + 4 * kept,
             len(addresses),
             *map(address_name, addresses),
         )
+        if kept and isinstance(entry, Message):
+            arguments += (1000 * entry.ttl_seconds, self._codec.kept_record(entry))
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         channels = [self._keys.channel(address) for address in addresses]
@@ -193,7 +201,8 @@ class RedisBroker:
 
     async def log_end(self) -> tuple[str, Position]:
         """Return the generation of the log and its newest position."""
-        head: Any = await self._commands.read("GET", self._head)
+        head, kept_bytes = await self._commands.read("MGET", self._head, self._kept_bytes)
+        self.may_hold_kept = kept_bytes is not None
         if head is None:
             # Create the log first: a position returned without one could be that of any log.
             begun = await self._commands.call("head")
@@ -203,7 +212,7 @@ class RedisBroker:
 
 
 def _accepted(
-    entry: LogEntry, at: bytes, connections: int | bytes, recoverable: int, replicas: bytes
+    entry: LogEntry, at: bytes, connections: int | bytes, recoverable: int, more: int | bytes
 ) -> PublishResult:
     """Return the result of an entry that was accepted now, from what lua/append.lua returns of it."""
     counts: tuple[int, ...] = ()
@@ -217,8 +226,9 @@ def _accepted(
         has_exact_count(entry),
         False,
         recoverable,
-        tuple(replicas.decode().split()) if replicas else (),
+        tuple(more.decode().split()) if isinstance(more, bytes) and more else (),
         counts,
+        more if isinstance(more, int) else 0,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition
-from gateway.domain.messages import LogEntry, PublishResult, Reply, is_volatile
+from gateway.domain.messages import LogEntry, Message, PublishResult, Reply, is_volatile
 from gateway.domain.positions import Position
 from gateway.state.redis.records import (
     FIELD,
@@ -36,6 +36,9 @@ INLINE_BYTES: Final = 64 * 1024
 Redis drops a subscriber that is 32 MiB behind (``client-output-buffer-limit pubsub``), so a subscriber can be at least
 500 entries behind, whatever their size, before that happens.
 """
+ID_MARK: Final = "\x1dI"
+ROOM_MARK: Final = "\x1dR"
+"""They stand in records of the offline queue. Like the separators, their first character is in no text of a record."""
 _FIELD: Final = FIELD.encode()
 _TAGGED: Final = b"%d" % TAGGED_FORMAT
 _UNTAGGED: Final = (b"C", b"W", b"R")
@@ -89,6 +92,17 @@ class Codec:
         Raises: ValueError for a control character, which no validated entry holds; FormatTooOld.
         """
         return self._writers[self._writes](entry)
+
+    def kept_record(self, message: Message) -> bytes:
+        """Encode the copy of a message for one connection, with ID_MARK and ROOM_MARK for its id and its room.
+
+        Raises: as ``encode``.
+        """
+        return self.encode(message._replace(id=ID_MARK, rooms=(ROOM_MARK,)))
+
+    def kept_pointer(self) -> bytes:
+        """Encode the pointer that stands for a large copy, with ID_MARK for its id."""
+        return FIELD.join((f"{self._writes}N", ID_MARK, "")).encode()
 
     def loss_marker(self, marker: LossMarker) -> bytes:
         """Encode a marker of a loss."""

@@ -22,7 +22,15 @@ from gateway.domain.notifications import (
     PRESENCE_PARTITIONS,
     QUEUE_SECONDS,
 )
+from gateway.domain.offline_queue import (
+    KEPT_ENTRY_BYTES,
+    MAX_KEPT,
+    MAX_KEPT_BYTES,
+    MAX_OFFLINE_BYTES,
+    MAX_TTL_SECONDS,
+)
 from gateway.domain.presence import MAX_PRESENCE_ADDRESSES
+from gateway.state.redis.codec import INLINE_BYTES
 from gateway.state.redis.commands import BRANCHES
 from gateway.state.redis.records import MESSAGE_LETTER, REPLY_FORMAT, TAGGED_FORMAT, TILDE_FORMAT
 
@@ -53,6 +61,8 @@ _MIN_RESULTS: Final = 1_000
 """Results by message id are remembered at least for so long and so many, whatever the bounds of the history."""
 _VOLATILE_SECONDS: Final = 10.0
 """A volatile message that is too large for a channel is kept for twice as long."""
+_KEPT_EXAMINED: Final = 500
+"""Messages of the offline queue that one script examines to remove some, and those of one more user."""
 
 _PRESENCE_KEEP_SECONDS: Final = 3600.0
 """How long the version is kept of a user who is offline and whose change was delivered: longer than replicas remember
@@ -89,6 +99,9 @@ class RedisLimits:
     max_queued_bytes: int = MAX_QUEUED_BYTES
     max_dead_letters: int = MAX_DEAD_LETTERS
     max_dead_letter_bytes: int = MAX_DEAD_LETTER_BYTES
+    max_kept: int = MAX_KEPT
+    max_kept_bytes: int = MAX_KEPT_BYTES
+    max_offline_bytes: int = MAX_OFFLINE_BYTES
 
     def constants(self) -> dict[str, int | bool]:
         """Return the members of ``L``, which the scripts hold as constants."""
@@ -143,6 +156,18 @@ class RedisLimits:
             "user_parked": self.max_parked_of_user or 0,
             "parked_bytes": self.max_parked_bytes,
             **self._queue_constants(),
+            **self._offline_constants(),
+        }
+
+    def _offline_constants(self) -> dict[str, int]:
+        return {
+            "kept": self.max_kept,
+            "kept_bytes": self.max_kept_bytes,
+            "kept_entry": KEPT_ENTRY_BYTES,
+            "kept_age": _ms(MAX_TTL_SECONDS + DAY),
+            "kept_examined": _KEPT_EXAMINED,
+            "offline_bytes": self.max_offline_bytes,
+            "inline_bytes": INLINE_BYTES,
         }
 
     def _queue_constants(self) -> dict[str, int]:

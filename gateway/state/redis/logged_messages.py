@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from typing import Any, Final
 
 from gateway.domain import positions
 from gateway.domain.errors import DATA_LOST, BrokerUnavailable
 from gateway.domain.messages import Address, LogEntry, Message
+from gateway.domain.names import is_user_room
+from gateway.domain.offline_queue import copies_address, is_kept, kept_id, kept_position
 from gateway.domain.positions import Position
 from gateway.interfaces import Page
 from gateway.state.redis.broker import RedisBroker
@@ -15,6 +17,7 @@ from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.log_reader import ANOTHER_LOG
 from gateway.state.redis.losses import Losses
+from gateway.state.redis.offline_queue import RedisOfflineQueue
 from gateway.state.redis.records import DecodeError, LossMarker
 from gateway.state.redis.redis_keys import address_name
 
@@ -42,6 +45,7 @@ class RedisLoggedMessages:
         commands: Commands,
         appends: Commands,
         broker: RedisBroker,
+        offline_queue: RedisOfflineQueue,
         losses: Losses,
         codec: Codec,
         age_seconds: float,
@@ -49,6 +53,7 @@ class RedisLoggedMessages:
         self._commands = commands
         self._appends = appends
         self._broker = broker
+        self._offline_queue = offline_queue
         self._losses = losses
         self._codec = codec
         self._age_ms = int(age_seconds * 1000)
@@ -73,7 +78,7 @@ class RedisLoggedMessages:
                 return gap, found
 
     async def erase(self, address: Address, upto: Position) -> int:
-        """Erase a page at a time: what the index of the address has, then what the log has longer than the index.
+        """Erase what is kept for the user, what the index of the address has, then what the log has longer.
 
         Raises: BrokerUnavailable also while a replica of a former release lives, which would take an erased entry for
             a lost one.
@@ -84,30 +89,63 @@ class RedisLoggedMessages:
         # A position of the future would let the erasure follow the messages that are accepted meanwhile.
         generation, newest = await self._broker.log_end()
         last = newest if positions.is_after(upto, newest) else upto
+        is_user = is_user_room(address.room)
+        # First, so that no connection gets another copy of it.
+        kept = await self._offline_queue.erase(address, last) if is_user else set[Position]()
         removed = 0
-        if self._age_ms:
-            async for page in self._indexed(address, last):
-                removed += await self._remove(page)
-        async for page in self._unindexed(address, last, generation):
-            removed += await self._remove(page)
-        return removed
+        parts = [self._indexed(address)] if self._age_ms else []
+        for part in (*parts, self._unindexed(last, generation)):
+            async for items in part:
+                page = _messages(items, address, last)
+                kept.difference_update([position for position, _ in page])
+                removed += await self._remove([(position, each.addresses) for position, each in page])
+                await self._erase_for_others([each for _, each in page if is_kept(each)], address)
+                if items and positions.is_after(items[-1][0], last):
+                    break
+        if is_user:
+            await self._erase_copies(address, upto=last)
+        return removed + len(kept)
 
-    async def _indexed(
-        self, address: Address, last: Position
-    ) -> AsyncIterator[list[tuple[Position, Message]]]:
+    async def _erase_for_others(self, messages: Iterable[Message], address: Address) -> None:
+        """Erase what is kept of messages for other users than that of the address, and its copies."""
+        others: dict[Address, set[str]] = {}
+        for message in messages:
+            for user in message.addresses:
+                others.setdefault(user, set()).add(message.id)
+        others.pop(address, None)
+        await self._offline_queue.remove(others)
+        for user, ids in others.items():
+            await self._erase_copies(user, ids)
+
+    async def _erase_copies(
+        self, user: Address, ids: Container[str] = (), *, upto: Position = positions.START
+    ) -> None:
+        """Erase the copies of messages that were kept for a user: of those up to a position, or with these ids."""
+        if not self._age_ms:
+            return
+        index = copies_address(user)
+        async for items in self._indexed(index):
+            await self._remove(
+                [
+                    (position, (*copy.addresses, index))
+                    for position, copy in items
+                    if isinstance(copy, Message)
+                    and (kept_id(copy.id) in ids or not positions.is_after(kept_position(copy.id), upto))
+                ]
+            )
+
+    async def _indexed(self, address: Address) -> AsyncIterator[tuple[Item, ...]]:
         after = positions.START
         while True:
             page = await self._broker.history(
                 after, [address], max_entries=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES
             )
-            yield _messages(page.entries, address, last)
+            yield page.entries
             after = page.last_position
-            if not page.has_more or not positions.is_after(last, after):
+            if not page.has_more:
                 return
 
-    async def _unindexed(
-        self, address: Address, last: Position, generation: str
-    ) -> AsyncIterator[list[tuple[Position, Message]]]:
+    async def _unindexed(self, last: Position, generation: str) -> AsyncIterator[Sequence[Item]]:
         if self._age_ms:
             oldest_ms = self._commands.redis_ms(_MARGIN_SECONDS) - self._age_ms
             horizon = positions.position_at((max(0, oldest_ms), 0))
@@ -120,19 +158,19 @@ class RedisLoggedMessages:
             if lost == ANOTHER_LOG:
                 return  # Redis was emptied
             items, _ = self._decode(found)
-            yield _messages(items, address, last)
+            yield [item for item in items if not positions.is_after(item[0], last)]
             if not more:
                 return
             after = Position(found[-2].decode())
             if not positions.is_after(last, after):
                 return
 
-    async def _remove(self, messages: Iterable[tuple[Position, Message]]) -> int:
-        """Remove messages from the log, then from the indexes of their addresses; return how many the log held."""
+    async def _remove(self, messages: Iterable[tuple[Position, tuple[Address, ...]]]) -> int:
+        """Remove messages from the log, then from the indexes of addresses; return how many the log held."""
         pairs: list[str] = []
-        for position, message in messages:
+        for position, addresses in messages:
             pairs += (position, "")
-            for address in message.addresses:
+            for address in addresses:
                 pairs += (position, address_name(address))
         removed = 0
         while pairs:

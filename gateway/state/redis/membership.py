@@ -58,6 +58,7 @@ class StateSizes:
     revoked_users: int = 0
     rate_buckets: int = 0
     revoked_tokens: int = 0
+    offline_queue_bytes: int = 0
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -5,7 +5,8 @@ separated by U+001F. Neither can occur in a JSON text (RFC 8259 §7) nor in a na
 event may be anything; it is the one field that is escaped, as JSON, if it has to be.
     5M  Message: id, namespace, flags, rooms, exclude, event, trace, rooms that all have to be in, replica to reply to,
         attachments, how acknowledgements are collected, arguments …
-                                                                                   flags: v volatile, j event is JSON
+                                                                                   flags: v volatile, j event is JSON,
+                                                                                   t… seconds that it is kept
     5K  DisconnectCommand: id, user, namespaces, at, flags, exclude, room, token id, replica to reply to
                                                                                    flags: r revoke
     5J  RoomChange: id, namespace, flags, rooms, changed rooms, exclude, replica to reply to
@@ -146,6 +147,8 @@ def _message_fields(number: int, message: Message) -> list[str]:
     flags, event = ("v" if message.volatile else ""), message.event
     if not event.isprintable():
         flags, event = flags + "j", json.dumps(event)
+    if message.ttl_seconds:
+        flags += f"t{message.ttl_seconds}"
     rooms, exclude = ITEM.join(message.rooms), ITEM.join(message.exclude)
     trace = "" if message.trace is None else format_traceparent(message.trace)
     more: list[str] = []
@@ -153,7 +156,7 @@ def _message_fields(number: int, message: Message) -> list[str]:
         terms = "" if message.ack is None else f"{message.ack.want} {message.ack.seconds!r}"
         attachments = ITEM.join([each or _EMPTY for each in message.attachments])
         more = [ITEM.join(message.all_of), message.reply_to, attachments, terms]
-    elif message.all_of or message.reply_to or message.attachments:
+    elif message.all_of or message.reply_to or message.attachments or message.ttl_seconds:
         raise FormatTooOld
     return [
         f"{number}M", message.id, message.namespace, flags, rooms, exclude, event, trace, *more, *message.arguments
@@ -203,7 +206,8 @@ def _decode_message(fields: list[str]) -> Message:
     all_of = reply_to = attachments = terms = ""
     if int(kind[0]) >= REPLY_FORMAT:
         all_of, reply_to, attachments, terms, *arguments = arguments
-    if flags not in {"", "v", "j", "vj"}:
+    flags, has_ttl, ttl = flags.partition("t")
+    if flags not in {"", "v", "j", "vj"} or (has_ttl and not (ttl.isascii() and ttl.isdecimal())):
         raise ValueError("unknown flags")
     if flags.endswith("j"):
         event = json.loads(event)
@@ -225,6 +229,7 @@ def _decode_message(fields: list[str]) -> Message:
         reply_to,
         tuple(["" if each == _EMPTY else each for each in _list(attachments)]),
         _ack_terms(terms) if terms else None,
+        int(ttl) if ttl else 0,
     )
 
 

@@ -19,6 +19,10 @@
     revoked_users zset     these users, by when that ends (ms)
     revoked_token:<t> string nothing: a token with this id is rejected
     revoked_tokens zset    these tokens, by when that ends (ms)
+    kept:<a>     list      messages kept for the user at one address, oldest first (lua/offline_queue.lua)
+    kept_users   zset      the addresses of users with kept messages, by when the time of a message may end first (ms)
+    kept_sizes   hash      what is kept at each of these addresses (bytes)
+    kept_bytes   string    the sum of that
     rates        zset      token buckets, by when they will be full (s)
     ack:<e>      string    the acknowledgement of a client event, or who lets it take effect now
     intent:<e>   string    what a client event was about to change when it was claimed
@@ -64,9 +68,10 @@
     owners:<q>   hash      the owner of each partition: replica, a blank, the process
     workers:<q>  zset      the processes that share the partitions, by when each last claimed some (ms)
 
-``<a>`` is an address, or ``!`` for the markers of losses, ``<c>`` a consumer of changes of presence, ``<e>`` a client
-event, ``<n>`` a namespace, ``<p>`` a partition, ``<q>`` a webhook or other work that replicas share, ``<r>`` a replica,
-``<s>`` a sid, ``<t>`` an issuer, a blank and a token id, ``<u>`` a user, ``<w>`` the number of a window of time.
+``<a>`` is an address, ``!`` for the markers of losses, or that of the copies of a user's kept messages
+(``domain.offline_queue``), ``<c>`` a consumer of changes of presence, ``<e>`` a client event, ``<n>`` a namespace,
+``<p>`` a partition, ``<q>`` a webhook or other work that replicas share, ``<r>`` a replica, ``<s>`` a sid, ``<t>`` an
+issuer, a blank and a token id, ``<u>`` a user, ``<w>`` the number of a window of time.
 Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes and wake-ups of a replica. All databases of a
 Redis share its channels, so in database 2 they are ``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have no
 number.
@@ -98,6 +103,9 @@ _FIXED: Final = {
     "former_sids": "former_sids",
     "revoked_users": "revoked_users",
     "revoked_tokens": "revoked_tokens",
+    "kept_users": "kept_users",
+    "kept_sizes": "kept_sizes",
+    "kept_bytes": "kept_bytes",
     "rates": "rates",
     "last_seen": "last_seen",
     "swept": "swept",
@@ -114,6 +122,7 @@ _FAMILIES: Final = {
     "answers": "answers:",
     "revoked": "revoked:",
     "revoked_token": "revoked_token:",
+    "kept": "kept:",
     "ack": "ack:",
     "intent": "intent:",
     "acks": "acks:",

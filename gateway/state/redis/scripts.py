@@ -23,6 +23,9 @@ Scripts that need no more memory, or free some, also run at the memory limit (Re
 _DEADLINE: Final = "deadline"
 _PARTS: Final = {
     "append": (_WRITES, "common", "dedup"),
+    "append_copies": (_WRITES, "common", _DEADLINE),
+    "remove_kept": (_FREES, "common", "offline_queue", _DEADLINE),
+    "erase_kept": (_FREES, "common", "offline_queue", _DEADLINE),
     "consume_nonce": (_WRITES, "common", "dedup", _DEADLINE),
     "raise_floors": (_FREES, "common", _DEADLINE),
     "rate_limit": (_WRITES, "common", _DEADLINE),

@@ -35,6 +35,7 @@ from gateway.state.redis.metrics import (
     RedisMetrics,
     create_callback_metrics,
 )
+from gateway.state.redis.offline_queue import RedisOfflineQueue
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.presence_events import (
     PresenceRecording,
@@ -94,6 +95,7 @@ class RedisState(RedisLimits):
     connection_rooms: RedisConnectionRooms = field(init=False)
     listings: RedisListings = field(init=False)
     socket_data: RedisSocketData = field(init=False)
+    offline_queue: RedisOfflineQueue = field(init=False)
 
     def __post_init__(self) -> None:
         self._keys = self.make_keys(self.prefix, self.url.database)
@@ -186,10 +188,18 @@ class RedisState(RedisLimits):
             keys=self._keys,
             codec=self.codec,
         )
+        self.offline_queue = RedisOfflineQueue(
+            commands,
+            appends=self._appends,
+            losses=self._losses,
+            codec=self.codec,
+            may_hold=lambda: self.broker.may_hold_kept,
+        )
         self.logged_messages = RedisLoggedMessages(
             commands=commands,
             appends=self._appends,
             broker=self.broker,
+            offline_queue=self.offline_queue,
             losses=self._losses,
             codec=self.codec,
             age_seconds=self.recovery_seconds + self.history_slack_seconds
@@ -320,6 +330,7 @@ class RedisState(RedisLimits):
             "last_seen_users": held.last_seen_users,
             "revoked_users": held.revoked_users,
             "revoked_tokens": held.revoked_tokens,
+            "offline_queue_bytes": held.offline_queue_bytes,
             "rate_buckets": held.rate_buckets,
             "replicas": held.replicas,
             "channels": len(self.subscriber),

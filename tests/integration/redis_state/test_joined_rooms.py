@@ -66,6 +66,7 @@ class Services:
             hub=self.hub,
             broker=state.broker,
             presence=state.presence,
+            offline_queue=state.offline_queue,
             sessions=state.sessions,
             revocations=state.revocations,
             socket_data=state.socket_data,

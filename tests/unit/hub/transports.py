@@ -34,6 +34,8 @@ class RecordingTransport:
         self.replay_lock = asyncio.Lock()
         self.drained = asyncio.Event()
         self.drained.set()
+        self.pings_sent = 0
+        self._after_pong: list[tuple[int, Callable[[], None]]] = []
 
     @property
     def socket(self) -> Socket | None:
@@ -63,6 +65,20 @@ class RecordingTransport:
 
     async def wait_drained(self) -> None:
         await self.drained.wait()
+
+    def after_pong(self, callback: Callable[[], None]) -> None:
+        self._after_pong.append((self.pings_sent, callback))
+
+    def ping(self) -> None:
+        """Send a ping of the heartbeat."""
+        self.pings_sent += 1
+
+    def pong(self) -> None:
+        """Receive the pong that answers the newest ping."""
+        answered = [each for each in self._after_pong if each[0] < self.pings_sent]
+        self._after_pong = [each for each in self._after_pong if each not in answered]
+        for _, callback in answered:
+            callback()
 
     def emit(self, event: str, payload: dict[str, object]) -> None:
         self.emitted.append((event, payload))

@@ -31,6 +31,8 @@ WITHOUT_PANEL = {
     "sio_gateway_token_claims_ignored_total",
     "sio_gateway_tokens_held",
     "sio_gateway_engineio_sessions_unauthenticated_limit",
+    "sio_gateway_offline_dropped_total",
+    "sio_gateway_offline_received_total",
     "sio_gateway_replica_status_changes_total",
     "sio_gateway_log_lines_dropped_total",
     "sio_gateway_replays_waiting",

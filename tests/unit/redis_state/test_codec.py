@@ -41,6 +41,7 @@ MESSAGES = st.builds(
     reply_to=st.just(""),
     attachments=st.just(()),
     ack=st.none(),
+    ttl_seconds=st.just(0),
 )
 NEW_MESSAGES = st.builds(
     Message._replace,
@@ -50,6 +51,7 @@ NEW_MESSAGES = st.builds(
     attachments=st.lists(st.binary(min_size=1, max_size=9).map(b64encode).map(bytes.decode), max_size=3).map(
         tuple
     ),
+    ttl_seconds=st.integers(0, 604_800),
     ack=st.none() | st.builds(AckTerms, want=st.integers(0, 1000), seconds=st.floats(0.1, 25)),
 )
 DISCONNECT_COMMANDS = st.builds(

@@ -300,6 +300,7 @@ class Services:
             hub=self.hub,
             broker=self.broker,
             presence=self.presence,
+            offline_queue=self.state.offline_queue,
             sessions=self.state.sessions,
             revocations=self.revocations,
             socket_data=self.state.socket_data,

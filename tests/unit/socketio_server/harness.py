@@ -15,8 +15,9 @@ from gateway.socketio_server.connect_handshake import ConnectHandshake, ConnectP
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.socketio_server.unfinished_packets import AttachmentLimits
+from gateway.transport.admission import Handshake
 from gateway.transport.packets import message
-from gateway.transport.session import EngineSession, Handshake
+from gateway.transport.session import EngineSession
 from tests.support.metrics import counted
 from tests.support.waiter import finished
 from tests.unit.services.harness import Services

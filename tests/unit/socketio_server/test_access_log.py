@@ -13,7 +13,8 @@ from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
 from gateway.socketio_server.access_log import AccessLog
 from gateway.socketio_server.client import Client
-from gateway.transport.session import EngineSession, Handshake
+from gateway.transport.admission import Handshake
+from gateway.transport.session import EngineSession
 from tests.support.clock import FakeClock
 from tests.unit.hub.transports import RecordingTransport
 from tests.unit.socketio_server.harness import ServerHarness, connect

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.domain.messages import Message, new_id
-from gateway.transport.session import EngineSession, Handshake
+from gateway.transport.admission import Handshake
+from gateway.transport.session import EngineSession
 from tests.contract.values import newest_position
 from tests.unit.socketio_server.harness import ServerHarness, SocketClient
 from tests.unit.transport.recording import SEND_BUFFER_BYTES, RecordingWriter

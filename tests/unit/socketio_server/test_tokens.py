@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.errors import TokenRejected
 from gateway.socketio_server.connect_handshake import find_token
-from gateway.transport.session import Handshake
+from gateway.transport.admission import Handshake
 
 JWT = "aaaa.bbbb.cccc"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.interfaces import Frames
-from gateway.transport.session import EngineSession, Handshake
+from gateway.transport.admission import Handshake
+from gateway.transport.session import EngineSession
 
 HANDSHAKE = Handshake(authorization=None, query_token=None, address="192.0.2.1")
 SEND_BUFFER_BYTES = 100

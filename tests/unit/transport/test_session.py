@@ -19,6 +19,41 @@ from tests.unit.transport.recording import (
 CLOSE, NOOP = b"1", b"6"
 
 
+# pongs
+
+
+def test_callback_is_called_by_the_pong_to_a_ping_that_was_sent_after_it(observer: RecordingObserver) -> None:
+    session, called = websocket_session(observer, RecordingWriter()), []
+    pong = Packet(packets.PONG, "")
+    session.ping()
+    session.after_pong(lambda: called.append("first"))
+
+    session.receive(pong)
+    assert called == []
+
+    session.ping()
+    session.after_pong(lambda: called.append("second"))
+    session.receive(pong)
+    assert called == ["first"]
+    session.receive(pong)  # answers no ping
+    assert called == ["first"]
+
+    session.ping()
+    session.receive(pong)
+    assert called == ["first", "second"]
+
+
+def test_callback_of_a_session_that_is_closed_is_never_called(observer: RecordingObserver) -> None:
+    session, called = websocket_session(observer, RecordingWriter()), []
+    session.after_pong(lambda: called.append("read"))
+    session.ping()
+
+    session.abort("ping_timeout")
+    session.receive(Packet(packets.PONG, ""))
+
+    assert called == []
+
+
 # sending on a WebSocket
 
 

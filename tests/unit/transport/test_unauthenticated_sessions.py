@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from gateway.transport.session import EngineSession, Handshake
+from gateway.transport.admission import Handshake
+from gateway.transport.session import EngineSession
 from gateway.transport.unauthenticated import GRACE_SECONDS, UnauthenticatedSessions
 from tests.support.clock import FakeClock
 from tests.unit.transport.recording import RecordingObserver

@@ -12,37 +12,36 @@
 --   15 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
 --       record; pointer to publish instead of a record that is too large for the channels, or ''; whether the number of
 --       connections is exact, as stored in the result ('1'); what is returned beside it: '1' the replicas with
---       connections, '2' the connections at each address, '3' both, else '0'; number of addresses; the addresses
+--       connections, '2' the connections at each address, '3' both, else '0'; 4 more if the message is kept for the
+--       users at its addresses; number of addresses; the addresses; if it is kept, for how long (ms), and the record of
+--       a copy for one connection
 --   … form of a wake-up; for each notification: id; webhook; partition; record
 -- Returns 'OK' and for each entry position, connections (a text with those at each address, if asked for), recoverable
--- sessions and replicas; 'KNOWN' and the results, if some were accepted before; or the code of a rejection, 'QUEUE_FULL'
--- with the webhook.
+-- sessions and replicas, or of a kept message how many others were dropped; 'KNOWN' and the results, if some were
+-- accepted before; or the code of a rejection, 'QUEUE_FULL' with the webhook.
 local revoked, revoked_at = ARGV[2], ARGV[3]
 local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[10], ARGV[11], ARGV[12]
 local branch = tonumber(ARGV[13])
-
--- What HISTORY_BYTES counts beside the bytes of a record: its place in the log and in K.ids_new, a position in an index,
--- and an index, besides its name, which is stored twice; as MEMORY USAGE shows them.
-local ENTRY_BYTES, POSITION_BYTES, INDEX_BYTES = 200, 22, 380
 
 local now = now_ms()
 local head = read_or_create_head(now)
 
 -- The entries that are not known yet, and the results of all: of the others the first ones.
-local entries, results, known = {}, { 'KNOWN' }, 0
+local entries, results, known, keeps = {}, { 'KNOWN' }, 0, false
 local at, last_entry = 15, ARGV[14] == '' and #ARGV or tonumber(ARGV[14]) - 1
 local given, ids = {}, {}
 while at <= last_entry do
   local first = at + 9
   local last = first + tonumber(ARGV[at + 8]) - 1
+  local wants, after, kept_at = tonumber(ARGV[at + 7]), last + 1, nil
+  if wants >= 4 then wants, after, kept_at = wants - 4, last + 3, last + 1 end
   ids[#ids + 1] = ARGV[at]
   given[#given + 1] = {
     id = ARGV[at], record = ARGV[at + 1], volatile = ARGV[at + 2] == '1', argument_bytes = ARGV[at + 3],
     record_bytes = tonumber(ARGV[at + 4]), pointer = ARGV[at + 5], exact = ARGV[at + 6],
-    wants = tonumber(ARGV[at + 7]),
-    first = first, last = last, number = #ids + 1,
+    wants = wants, first = first, last = last, number = #ids + 1, kept_at = kept_at,
   }
-  at = last + 1
+  at = after
 end
 if #ids == 1 then
   results[2] = call('HGET', K.ids_new, ids[1]) or call('HGET', K.ids_old, ids[1])
@@ -57,6 +56,7 @@ for i, entry in ipairs(given) do
   else
     results[i + 1] = ''
     entries[#entries + 1] = entry
+    if entry.kept_at then keeps = true end
   end
 end
 -- Most pushes have no notifications: they do not create these functions, which takes time.
@@ -85,19 +85,7 @@ if #entries == 0 and not notifications then
 end
 if now > tonumber(ARGV[1]) then return { 'LATE', now } end
 
-local function store_result(id, result)
-  -- Two generations: the older one is dropped once the newer is full or old, so an id is known for at least L.ids
-  -- entries or L.ids_age.
-  if head.ids >= L.ids or now - head.ids_at >= L.ids_age then
-    call('UNLINK', K.ids_old)
-    -- The head counts the ids and may outlive their key.
-    if call('EXISTS', K.ids_new) == 1 then call('RENAME', K.ids_new, K.ids_old) end
-    head.ids, head.ids_at = 0, now
-  end
-  call('HSET', K.ids_new, id, result)
-  head.ids = head.ids + 1
-  if head.ids == 1 then call('PEXPIRE', K.ids_new, L.keep) end
-end
+--#include log
 
 local function answer_window()
   return math.floor(now / L.answer_window)
@@ -171,6 +159,25 @@ if notifications then
   end
 end
 
+-- The same for messages that are kept for users.
+local function load_offline_queue()
+  --#include offline_queue
+  return { read_sizes = read_sizes, has_space = has_space, keep = keep_message, write_sizes = write_sizes }
+end
+local offline
+if keeps then
+  offline = load_offline_queue()
+  local bytes, addresses = 0, {}
+  for _, entry in ipairs(entries) do
+    if entry.kept_at then
+      bytes = bytes + (entry.last - entry.first + 1) * (#ARGV[entry.kept_at + 1] + L.kept_entry)
+      for i = entry.first, entry.last do addresses[#addresses + 1] = ARGV[i] end
+    end
+  end
+  if not offline.has_space(bytes, now) then return { 'OFFLINE_FULL' } end
+  offline.read_sizes(addresses)
+end
+
 -- Disconnect commands that revoke are rare: a push does not create these functions.
 local function revoke()
   local function may_hold(held, max)
@@ -226,148 +233,6 @@ local function addresses_with_parked()
 end
 local may_have_parked = addresses_with_parked()
 
--- Remove the oldest segment from the log.
-local function trim_segment()
-  local last, entries, bytes = string.match(call('LPOP', K.segments), '^(%S+) (%S+) (%S+)')
-  local ms, sequence = parse_position(last)
-  call('XTRIM', K.log, 'MINID', ms .. '-' .. (sequence + 1))
-  call('ZREMRANGEBYSCORE', K.erased, '-inf', '(' .. ms)
-  head.cut, head.cut_entries, head.cut_bytes = last, entries, bytes
-end
-
-local function close_segment()
-  call('RPUSH', K.segments, head.newest .. ' ' .. head.entries .. ' ' .. head.bytes .. ' ' .. now)
-  call('PEXPIRE', K.segments, L.keep)
-  head.segment_entries, head.segment_bytes, head.segment_at = head.entries, head.bytes, now
-  while true do
-    local oldest = call('LINDEX', K.segments, 0)
-    if not oldest then return end
-    local entries, bytes, at = string.match(oldest, '^%S+ (%S+) (%S+) (%S+)$')
-    if head.entries - tonumber(entries) < L.history_length and head.bytes - tonumber(bytes) < L.history_bytes
-      and now - tonumber(at) < L.age then return end
-    trim_segment()
-  end
-end
-
--- How many indexes this script created, by how much that and removing others changed what all take, and the state of
--- the indexes before, once it is read.
-local created, index_change = 0, 0
-local index_bytes, dropped
-
-local function count_index(address, change)
-  index_change = index_change + change * (2 * #address + INDEX_BYTES)
-end
-
--- Add the newest position to the index of an address. Of the positions that were trimmed from the log the newest stays
--- in the index: it shows that entries for this address are missing.
-local function add_to_index(address)
-  local key = K.index .. address
-  local length = call('RPUSH', key, head.newest)
-  call('PEXPIRE', key, L.age)
-  if length == 1 and address ~= K.losses and call('ZADD', K.indexed, 'NX', (parse_position(head.newest)), address) == 1 then
-    created = created + 1
-    count_index(address, 1)
-  end
-  if length % 8 == 0 then
-    local oldest = call('LRANGE', key, 0, 15)
-    local drop = 0
-    while oldest[drop + 2]
-      and (not is_after(oldest[drop + 2], head.cut) or parse_position(oldest[drop + 1]) <= now - L.age) do
-      drop = drop + 1
-    end
-    if drop > 0 then call('LTRIM', key, drop, -1) end
-  end
-end
-
-local function takes_too_much()
-  return head.bytes - head.cut_bytes + index_bytes + index_change > L.history_bytes
-end
-
--- Whether each replica knows K.index_state, and so notices that an index is missing.
-local function may_drop()
-  for _, format in ipairs(call('HVALS', K.formats)) do
-    if tonumber(format) > 0 and tonumber(format) < L.index_format then return false end
-  end
-  return true
-end
-
--- Examine some indexes, those that were written least recently first. One whose positions are all old is removed. So is
--- one whose positions were all trimmed from the log, if log and indexes together take too much.
--- Returns whether the log holds an entry for the first index that was not removed.
-local function sweep_indexes(number)
-  local oldest = call('ZRANGEBYSCORE', K.indexed, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, number)
-  local removed, keys = {}, {}
-  local is_held, drops = #oldest == 0, nil
-  for i = 1, #oldest, 2 do
-    local address, at = oldest[i], tonumber(oldest[i + 1])
-    local is_old = at <= now - L.age
-    if not is_old and not takes_too_much() then break end
-    local newest = call('LINDEX', K.index .. address, -1)
-    local newest_ms = newest and parse_position(newest) or 0
-    if newest_ms > at then
-      call('ZADD', K.indexed, newest_ms, address)
-    else
-      if not is_old and newest then
-        is_held = is_after(newest, head.cut)
-        if drops == nil then drops = may_drop() end
-        if is_held or not drops then break end
-        if is_after(newest, dropped) then dropped = newest end
-      end
-      removed[#removed + 1], keys[#keys + 1] = address, K.index .. address
-      count_index(address, -1)
-    end
-  end
-  if #removed > 0 then
-    call('UNLINK', unpack(keys))
-    call('ZREM', K.indexed, unpack(removed))
-  end
-  return is_held
-end
-
--- A script that creates indexes examines more than it creates.
-local function limit_indexes()
-  if created == 0 and head.entries % 16 > 0 then return end
-  index_bytes, dropped = read_index_state()
-  local first = call('ZRANGEBYSCORE', K.indexed, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  if takes_too_much() or first and tonumber(first) <= now - L.age then
-    local is_held = sweep_indexes(created + 48)
-    if is_held and takes_too_much() and call('LLEN', K.segments) > 0 then trim_segment() end
-  end
-  if index_change ~= 0 then
-    if index_bytes == 0 then call('PEXPIRE', K.indexed, L.keep) end
-    call('SET', K.index_state, index_bytes + index_change .. ' ' .. dropped, 'PX', L.keep)
-  end
-end
-
--- The position after the newest one. Two primaries that accept entries in the same millisecond assign different
--- positions: the remainder of the sequence is their branch.
-local newest_ms, newest_sequence = parse_position(head.newest)
-local function next_position()
-  if now <= newest_ms then
-    newest_sequence = newest_sequence + 1 + (branch - newest_sequence - 1) % L.branches
-  else
-    -- The first position of a log, like its start, differs from that of another log of the same millisecond.
-    local first = head.entries == 0 and tonumber(string.sub(head.generation, -3)) * L.branches or 0
-    newest_ms, newest_sequence = now, first + branch
-  end
-  return newest_ms .. '-' .. newest_sequence
-end
-
-local function append_to_log(entry)
-  head.newest = next_position()
-  call('XADD', K.log, head.newest, 'r', entry.record, 's', entry.argument_bytes)
-  if head.entries == 0 then call('PEXPIRE', K.log, L.keep) end
-  head.entries = head.entries + 1
-  head.bytes = head.bytes + entry.record_bytes + ENTRY_BYTES + (entry.last - entry.first + 1) * POSITION_BYTES
-  if L.indexed then
-    for i = entry.first, entry.last do add_to_index(ARGV[i]) end
-  end
-  if head.entries - head.segment_entries >= L.segment_length or head.bytes - head.segment_bytes >= L.segment_bytes
-    or now - head.segment_at >= L.segment_age then
-    close_segment()
-  end
-end
-
 -- The living replicas with a connection at an address of an entry, with a blank between.
 local function replicas_with(entry)
   local found, is_found = {}, {}
@@ -410,7 +275,11 @@ for _, entry in ipairs(entries) do
   counts = counts and table.concat(counts, ',')
   accepted[#accepted + 1] = counts or connections
   accepted[#accepted + 1] = recoverable
-  accepted[#accepted + 1] = entry.wants % 2 == 1 and replicas_with(entry) or ''
+  if entry.kept_at then
+    accepted[#accepted + 1] = offline.keep(entry, now)
+  else
+    accepted[#accepted + 1] = entry.wants % 2 == 1 and replicas_with(entry) or ''
+  end
   -- A former release takes "1+2" for a number that is not exact.
   local exact = entry.exact
   if recoverable > 0 or counts then exact = exact .. '+' .. recoverable end
@@ -428,6 +297,7 @@ if #further > 0 then
   call('HSET', K.ids_new, unpack(further))
   head.ids = head.ids + #further / 2
 end
+if offline then offline.write_sizes() end
 if queues then
   for _, each in ipairs(notifications) do
     queueing.put(queues[each.webhook], each.partition, each.record, now)

@@ -80,6 +80,7 @@ return { 'OK', taken, head.generation, head.nonces_since, now, oldest, newest, l
   { head.entries - head.cut_entries, head.bytes - head.cut_bytes + read_index_state(),
     oldest_entry and parse_position(oldest_entry[1]) or 0, nonces,
     count(K.left_ends), tonumber(call('GET', K.left_bytes) or 0), count(K.last_seen),
-    count(K.revoked_users), count(K.rates), count(K.revoked_tokens) },
+    count(K.revoked_users), count(K.rates), count(K.revoked_tokens),
+    tonumber(call('GET', K.kept_bytes) or 0) },
   last_heartbeat > 0 and now >= last_heartbeat + L.lease + L.recovery and 1 or 0,
   tonumber(former_sids) }
