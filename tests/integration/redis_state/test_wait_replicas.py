@@ -16,7 +16,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiter import await_until, wait_until
 
 ONE = {"wait_replicas": 1, "timeout_seconds": 1.0}
-PATIENT = ONE | {"timeout_seconds": 15.0}
+LONG_TIMEOUT = ONE | {"timeout_seconds": 15.0}
 """So long that what does not wait for a replica of Redis is done before, on any machine."""
 
 
@@ -52,7 +52,7 @@ async def test_push_that_no_redis_replica_confirms_is_unknown_and_its_repeat_get
 
 
 async def test_reads_sessions_and_heartbeats_do_not_wait_for_redis_replicas(server: RedisServer) -> None:
-    async with two_servers(server, 0) as (servers, _), replicas(server, "a", **PATIENT) as [a]:
+    async with two_servers(server, 0) as (servers, _), replicas(server, "a", **LONG_TIMEOUT) as [a]:
         servers.second.freeze()
         pushing = [asyncio.create_task(a.state.broker.append(make("room"))) for _ in range(20)]
         await asyncio.sleep(0.1)
