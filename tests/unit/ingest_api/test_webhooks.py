@@ -405,7 +405,7 @@ async def test_request_of_another_replica_in_progress_is_a_conflict_with_retry_a
     server: RestApiServer,
 ) -> None:
     name = f"rest {SHOP.id} POST /webhooks/app/drop one"
-    await server.state.acks.claim(name, "another replica", user=f"rest {SHOP.id}", seconds=30)
+    await server.state.acks.claim(name, "another replica", user=f"rest {SHOP.id} webhooks", seconds=30)
 
     response = await server.post("/webhooks/app/drop", {"ids": ["n-1"]}, idempotency_key="one")
 
