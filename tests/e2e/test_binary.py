@@ -313,7 +313,7 @@ def test_buffers_of_acknowledgements_cross_replicas_and_are_bounded(
         assert [replica.failures() for replica in replicas] == [[], [], []]
 
 
-PLACEHOLDERS = ",".join(f'{{"_placeholder":true,"num":{number}}}' for number in range(11))
+PLACEHOLDERS = ",".join(f'{{"_placeholder":true,"num":{number}}}' for number in range(2))
 
 
 @pytest.mark.parametrize("kind", ["event", "acknowledgement"])
@@ -377,6 +377,20 @@ async def test_engine_packets_between_attachments_are_no_part_of_the_packet(
 
     assert (await client.frame()).startswith("437[")
     await client.socket.close()
+
+
+async def test_attachments_may_be_in_other_requests_than_their_packet(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    client = await RawPolling(http, gateway.url).open()
+    await client.join(gateway.token(user))
+
+    for record in (f'452-7["x",{PLACEHOLDERS}]', "b" + encoded(b"1"), "b" + encoded(b"2")):
+        assert await client.post(record) == (200, "ok")
+    unread = await client.packets()
+
+    assert [packet[:4] for packet in unread] == ["437["]
+    await client.close()
 
 
 CATALOGUE = """

@@ -29,7 +29,7 @@ ALL = {"want": "all", "timeout_seconds": 20}
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
-    process = GatewayProcess(message_rate=5)
+    process = GatewayProcess(message_rate=5, request_timeout_seconds=60)
     yield process
     assert process.stop() == 0
     assert process.failures() == []
@@ -385,30 +385,59 @@ def test_wait_ends_with_what_was_received_when_the_gateway_stops(node: NodeClien
         client.disconnect()
 
 
+class RawCaller:
+    """A connection of a backend, which is open before its request is sent."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._request = request
+
+    @classmethod
+    async def open(cls, gateway: GatewayProcess, user: str) -> RawCaller:
+        """Connect; the request will ask all connections of a user."""
+        target = f"/emit/user/{user}"
+        body = json.dumps({"event": "ask", "ack": {"want": "all", "timeout_seconds": 25}}).encode()
+        headers = gateway.backend.sign("POST", target, body)
+        headers |= {"Host": "gateway", "Content-Type": "application/json", "Content-Length": str(len(body))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        address = urlsplit(gateway.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        return cls(reader, writer, f"POST {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
+
+    def send(self) -> None:
+        self._writer.write(self._request)
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """Return the status, the headers and the body of the answer, and close the connection."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+        body = await self._reader.readexactly(int(headers["content-length"]))
+        self._writer.close()
+        return int(head[0].split()[1]), headers, json.loads(body)
+
+
 async def test_number_of_requests_that_wait_is_limited_and_nothing_is_left_of_them(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
+    # A connection has at most 64 open acknowledgements.
     clients = [await RawSocket.open(http, gateway.url) for _ in range(17)]
     for number, client in enumerate(clients):
         await client.join(gateway.token(f"{user}-{number}"))
+    callers = [await RawCaller.open(gateway, f"{user}-{number % 16}") for number in range(MAX_WAITS)]
+    further = await RawCaller.open(gateway, f"{user}-16")
 
-    async def ask(number: int) -> tuple[int, Any, str]:
-        target = f"/emit/user/{user}-{number}"
-        body = json.dumps({"event": "ask", "ack": {"want": "all", "timeout_seconds": 25}}).encode()
-        headers = gateway.backend.sign("POST", target, body) | {"Content-Type": "application/json"}
-        async with http.post(gateway.url + target, data=body, headers=headers) as response:
-            return response.status, await response.json(), response.headers.get("Retry-After", "")
-
-    # A connection has at most 64 open acknowledgements.
-    asking = [asyncio.create_task(ask(number % 16)) for number in range(MAX_WAITS)]
+    for caller in callers:
+        caller.send()
     await await_until(lambda: waits(gateway) == MAX_WAITS, "all requests wait")
-    status, problem, retry_after = await ask(16)
+    further.send()
+    status, headers, problem = await further.answer()
     for client in clients:
         await client.socket.close()
-    answers = await asyncio.gather(*asking)
+    answers = [await caller.answer() for caller in callers]
 
-    assert (status, problem["code"], retry_after) == (503, "overloaded", "1")
-    ended = [(status, body["complete"], body["asked"], body["gone"]) for status, body, _ in answers]
+    assert (status, problem["code"], headers["retry-after"]) == (503, "overloaded", "1")
+    ended = [(status, body["complete"], body["asked"], body["gone"]) for status, _, body in answers]
     assert ended == [(200, False, 1, 1)] * MAX_WAITS
     assert waits(gateway) == 0
     # Those of callers that hung up stay open until their timeout.
