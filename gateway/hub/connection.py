@@ -251,6 +251,12 @@ class Connection:
         """Return the addresses of rooms in its namespace; None is everyone in it."""
         return [Address(self.namespace, room) for room in rooms]
 
+    def fall_behind(self, skipped: Position) -> None:
+        """Let the hub send to it no more until it has replayed the history from an entry on, which it did not get."""
+        self.state = ConnectionState.REPLAYING
+        self.socket = None
+        self.last_skipped = skipped
+
     def reset_positions(self) -> None:
         """Forget positions: the stream begins anew, and its positions cannot be compared with older ones."""
         self.last_skipped = None

@@ -216,9 +216,6 @@ class Components:
         self._recovery = build_recovery(
             settings, state=self.state, clock=self.clock, schedule=self.schedule, metrics=self._metrics
         )
-        self.room_changes = build_room_change_listener(
-            state=self.state, hub=self.hub, memberships=self.memberships, disconnector=self.disconnector
-        )
         self.replayer = Replayer(
             recovery=self._recovery,
             memberships=self.memberships,
@@ -226,6 +223,9 @@ class Components:
             on_replayed=self.hub.count_replayed,
             deliveries=self.telemetry.deliveries,
             receipts=self.hub.receipts,
+        )
+        self.room_changes = build_room_change_listener(
+            self.state, self.hub, self.memberships, self.disconnector, self.replayer
         )
         publisher = build_publisher(
             settings, state=self.state, hub=self.hub, clock=self.clock, metrics=self._metrics

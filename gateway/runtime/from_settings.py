@@ -21,6 +21,7 @@ from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.publish import MessagePublisher
 from gateway.services.recovery import Recovery
+from gateway.services.replay import Replayer
 from gateway.services.replay_budget import ReplayBudget
 from gateway.services.room_changes import RoomChangeListener
 from gateway.services.socket_data import SocketDataChanges
@@ -229,7 +230,7 @@ def build_memberships(settings: Settings, *, state: State, hub: Hub) -> Membersh
 
 
 def build_room_change_listener(
-    *, state: State, hub: Hub, memberships: Memberships, disconnector: Disconnector
+    state: State, hub: Hub, memberships: Memberships, disconnector: Disconnector, replayer: Replayer
 ) -> RoomChangeListener:
     """Build what delivers the entries of the broker, and applies changes of rooms."""
     return RoomChangeListener(
@@ -239,6 +240,7 @@ def build_room_change_listener(
         replies=state.replies,
         memberships=memberships,
         disconnector=disconnector,
+        fall_behind=replayer.fall_behind,
     )
 
 

@@ -92,6 +92,15 @@ class Replayer:
             connection.state = ConnectionState.REPLAYING
             self._replays.put_nowait(replay)
 
+    def fall_behind(self, connection: Connection, skipped: Position, after: Position) -> None:
+        """Let a LIVE connection with a session replay the history from an entry on that is delivered now.
+
+        ``after`` is the position of the entry that was delivered last.
+        """
+        known = [at for at in (connection.first_position, connection.replay_watermark) if at is not None]
+        connection.fall_behind(skipped)
+        self._replays.put_nowait(_Replay(connection, max(after, *known, key=positions.order), None))
+
     async def run(self) -> None:
         """Continue the replays, until cancelled."""
         async with asyncio.TaskGroup() as tasks:

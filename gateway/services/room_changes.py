@@ -29,8 +29,8 @@ from gateway.services.memberships import Memberships
 
 REPLY_SECONDS: Final = 2.0
 """How long a request waits for the replicas. One that is suspended or was killed applies the change later."""
-LOCK_SECONDS: Final = 1.0
-"""How long the listener waits for other changes of the rooms of its connections."""
+LOCK_SECONDS: Final = 0.1
+"""How long the listener waits for other changes of the rooms of its connections; then they replay this one."""
 APPLY_SECONDS: Final = 5.0
 """How long the listener repeats what the state does not do; then it disconnects the clients, which resume."""
 _RETRY_SECONDS: Final = 0.1
@@ -163,19 +163,25 @@ class RoomChangeListener:
         replies: Replies,
         memberships: Memberships,
         disconnector: Disconnector,
+        fall_behind: Callable[[Connection, Position, Position], None],
     ) -> None:
+        """``fall_behind`` is that of Replayer."""
         self._hub = hub
         self._broker = broker
         self._rooms = rooms
         self._replies = replies
         self._memberships = memberships
         self._disconnector = disconnector
+        self._fall_behind = fall_behind
+        self._delivered = positions.START
+        """The position of the entry that was delivered last."""
         self._unsent: asyncio.Queue[tuple[RoomChange, int]] = asyncio.Queue()
 
     def deliver(self, entry: LogEntry, position: Position, *, more: bool = False) -> Awaitable[None]:
         """Deliver an entry; see ``interfaces.Deliver``."""
         if isinstance(entry, RoomChange):
             return self._deliver_change(entry, position)
+        self._delivered = position
         return self._hub.deliver(entry, position, more=more)
 
     async def run(self) -> None:
@@ -199,18 +205,23 @@ class RoomChangeListener:
         ]
         locked: list[Connection] = []
         try:
-            await self._lock(members, locked)
+            await self._lock(members, locked, position)
             rejected = await self._apply(change, position, locked)
         finally:
             for each in locked:
                 if each.rooms_lock is not None:
                     each.rooms_lock.release()
+        self._delivered = position
         if change.reply_to:
             self._unsent.put_nowait((change, rejected))
 
-    async def _lock(self, connections: Iterable[Connection], locked: list[Connection]) -> None:
-        """Lock the rooms of connections, and add these to ``locked``. A connection for which it takes too long is
-        disconnected."""
+    async def _lock(
+        self, connections: Iterable[Connection], locked: list[Connection], position: Position
+    ) -> None:
+        """Lock the rooms of connections, and add these to ``locked``.
+
+        A connection for which it takes too long replays the change; without a session it is disconnected.
+        """
         deadline = asyncio.get_running_loop().time() + LOCK_SECONDS
         for connection in connections:
             lock = connection.rooms_lock = connection.rooms_lock or asyncio.Lock()
@@ -218,7 +229,10 @@ class RoomChangeListener:
                 async with asyncio.timeout_at(deadline if lock.locked() else None):
                     await lock.acquire()
             except TimeoutError:
-                self._disconnect([connection], "rooms_locked")
+                if connection.session is None:
+                    self._disconnect([connection], "rooms_locked")
+                elif connection.state is ConnectionState.LIVE:
+                    self._fall_behind(connection, position, self._delivered)
             else:
                 locked.append(connection)
 

@@ -287,6 +287,7 @@ class Services:
             replies=self.state.replies,
             memberships=self.memberships,
             disconnector=self.disconnector,
+            fall_behind=self.replayer.fall_behind,
         )
         self.room_change_publisher = RoomChangePublisher(
             broker=self.broker,
