@@ -216,12 +216,14 @@ def has_exact_count(entry: LogEntry) -> bool:
 
     A connection lives in one namespace, so addresses in different namespaces never share one.
     """
+    if isinstance(entry, Message):
+        if entry.exclude or entry.all_of:
+            return False
+        return len(entry.rooms) <= 1 or _are_of_users(entry.rooms)
     if isinstance(entry, SessionTakeover | DataChange):
         return True
     if entry.exclude:
         return False
-    if isinstance(entry, Message):
-        return not entry.all_of and (len(entry.rooms) <= 1 or _are_of_users(entry.rooms))
     if isinstance(entry, RoomChange):
         return len(entry.rooms) <= 1
     return not entry.token_id and len(set(entry.namespaces)) == len(entry.namespaces)

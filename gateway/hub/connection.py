@@ -324,6 +324,8 @@ def change_data(connections: Iterable[Connection], change: DataChange) -> None:
 
 def by_offsets(connections: Sequence[Connection]) -> list[tuple[bool, list[Connection]]]:
     """Return the connections whose messages carry positions with True, and the others with False; no empty list."""
+    if len(connections) == 1:
+        return [(connections[0].wants_offsets, [*connections])]
     parts = [
         (wants, [each for each in connections if each.wants_offsets is wants]) for wants in (True, False)
     ]

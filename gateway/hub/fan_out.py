@@ -22,7 +22,7 @@ LARGE_BYTES: Final = 8 * 1024
 """From this size on the clock is read after each recipient: one write takes a tenth of a millisecond."""
 GATHER_BYTES: Final = 256 * 1024
 """Frames of this many bytes are gathered at most: for one socket, or for all of them if each frame counts once."""
-GATHER_SECONDS: Final = 0.02
+GATHER_SECONDS: Final = 0.05
 """How long gathered frames may wait while deliveries share the event loop with everything else."""
 SLOW_SEND_SECONDS: Final = 0.0001
 """What one send through a transport costs the event loop later in the same turn, such as answering a poll."""

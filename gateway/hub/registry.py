@@ -193,10 +193,9 @@ class Hub:
             await self._deliver_message(entry, position, recipients, more=more)
         if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(entry.id, None)) is not None:
             callback()
-        fan_out = self._fan_out
-        if fan_out.gathered and (not more or fan_out.is_full):
-            await fan_out.flush()
-        if self._unreported and not fan_out.gathered:
+        if self._fan_out.gathered and (not more or self._fan_out.is_full):
+            await self._fan_out.flush()
+        if self._unreported and not self._fan_out.gathered:
             self._report()
 
     async def _deliver_other(self, entry: LogEntry, position: Position) -> None:
@@ -283,13 +282,13 @@ class Hub:
     ) -> int:
         """Send encoded frames; return the number of connections that took them."""
         sent = 0
-        fan_out, step = self._fan_out, 1 if len(frames.frame) > LARGE_BYTES else STEP
+        step = 1 if len(frames.frame) > LARGE_BYTES else STEP
         for start in range(0, len(recipients), step):
             some = recipients[start : start + step]
             written, slow = self._send_step(message, position, frames, some, more=more)
             sent += written + slow
-            if fan_out.is_slice_over(spent_seconds=slow * SLOW_SEND_SECONDS):
-                await fan_out.pause()
+            if self._fan_out.is_slice_over(spent_seconds=slow * SLOW_SEND_SECONDS):
+                await self._fan_out.pause()
         return sent
 
     def _send_step(
@@ -349,9 +348,10 @@ class Hub:
             recipients = await self._in_all_rooms(entry)
         else:
             recipients = {}
-            for address in addresses:
-                recipients.update(self._members.get(address, {}))
-                await self._fan_out.pause_if_due()
+            for number, address in enumerate(addresses, 1):
+                recipients.update(self._members.get(address, _NO_MEMBERS))
+                if number % STEP == 0 or len(recipients) > number:
+                    await self._fan_out.pause_if_due()
         for name in entry.exclude:
             for namespace in {address.namespace for address in addresses}:
                 for connection in self._members.get(Address(namespace, name), {}):

@@ -186,7 +186,10 @@ class MemoryPresence:
 
     def connections_at(self, addresses: Collection[Address]) -> int:
         """Return the connections at each address, added up."""
-        return sum([self._counts.get(address, 0) for address in addresses])
+        counts, connections = self._counts, 0
+        for address in addresses:
+            connections += counts.get(address, 0)
+        return connections
 
     def recoverable_at(self, addresses: Collection[Address]) -> int:
         """Return the recoverable connections at each address, added up."""
