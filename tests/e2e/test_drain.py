@@ -234,7 +234,7 @@ async def test_background_task_that_fails_drains_and_exits_the_process(
         shutdown_delay_seconds=0,
         under=[sys.executable, "-c", FAILING_TASK],
     )
-    async with joined(http, gateway, user, 60) as sockets:
+    async with joined(http, gateway, user, 120) as sockets:
         begun = time.monotonic()
         if when == "draining":
             gateway.signal(signal.SIGTERM)

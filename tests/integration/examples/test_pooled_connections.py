@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.examples.languages import Language, build, node
-from tests.support.clients import NodeClients
+from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
 
 pytestmark = [pytest.mark.examples, pytest.mark.timeout(300)]
@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 WORKERS = 12
 ANNOUNCED_MS, CLOSED_MS = 1_000, 2_000
 """KEEPALIVE_SECONDS, and when the gateway closes an idle connection."""
+ATTEMPTS = 4
+"""A client that a busy machine stops for more than a second uses a connection that the gateway has closed."""
 JAVA_RETRIES = "-Djdk.httpclient.enableAllMethodRetry=true"
 PROGRAMS = {
     "go": Language(("{out}/pooled",), "golang-go", ("go", "build", "-o", "{out}/pooled", str(HERE / "pooled.go"))),
@@ -63,26 +65,36 @@ class Case:
 def test_each_push_at_the_limit_is_answered_and_delivered_once(
     gateway: GatewayProcess, node: NodeClients, tmp_path: Path, name: str, case: Case
 ) -> None:
-    user = f"{name}-{case.limit_ms}"
-    listener = node.open(gateway.url, token=gateway.token(user))
-    listener.connected()
     # Java counts whole seconds.
     idle_seconds = str(max(1, case.idle_ms // 1_000))
     command = [word.replace("{idle}", idle_seconds) for word in build(name, PROGRAMS[name], tmp_path)]
+    command += [] if name == "java" else [str(case.idle_ms)]
     numbers = [f"{worker}-{number}" for worker in range(WORKERS) for number in range(6)]
+    expected = {"200": len(numbers)}
 
-    done = subprocess.run(
-        [*command, *([] if name == "java" else [str(case.idle_ms)])],
-        input="\n".join(push_line(gateway, user, number, case) for number in numbers),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=True,
-    )
+    def push_all(attempt: int) -> tuple[StockClient, Counter[str]]:
+        user = f"{name}-{case.limit_ms}-{attempt}"
+        listener = node.open(gateway.url, token=gateway.token(user)).connected()
+        return listener, answers_to(command, [push_line(gateway, user, number, case) for number in numbers])
 
-    assert Counter(done.stdout.split("\n")[:-1]) == {"200": len(numbers)}
+    listener, answers = push_all(1)
+    for attempt in range(2, 1 + (1 if case.has_key else ATTEMPTS)):
+        if answers == expected:
+            break
+        listener.disconnect()
+        listener, answers = push_all(attempt)
+
+    assert answers == expected
     gateway.wait_until_delivered(listener)
     assert sorted(args[0] for args in listener.events("note")) == sorted(numbers)
+
+
+def answers_to(command: list[str], lines: list[str]) -> Counter[str]:
+    """Run a client; return how many pushes had each status."""
+    done = subprocess.run(
+        command, input="\n".join(lines), capture_output=True, text=True, timeout=200, check=True
+    )
+    return Counter(done.stdout.split("\n")[:-1])
 
 
 def push_line(gateway: GatewayProcess, user: str, number: str, case: Case) -> str:

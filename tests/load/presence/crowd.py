@@ -23,6 +23,8 @@ AT_ONCE: Final = 100
 PER_USER: Final = 100
 """Connections of each user, so that 10 000 of them are 100 changes of presence and not 10 000."""
 LIMIT_SECONDS: Final = 120.0
+SILENT_SECONDS: Final = 20.0
+LIST: Final = b"onlineUsers"
 
 
 class CrowdProcess:
@@ -67,7 +69,10 @@ class CrowdProcess:
         return self._execute("come_and_leave", seconds=seconds, per_second=per_second)
 
     def rest(self) -> dict[str, Any]:
-        """Read until nothing was received for two seconds; return what was counted since users came and left."""
+        """Read until nothing was received for two seconds; return what was counted since users came and left.
+
+        If a client got less than the first one, read until nothing was received for SILENT_SECONDS.
+        """
         return self._execute("rest")
 
     def _execute(self, do: str, **command: Any) -> dict[str, Any]:
@@ -128,7 +133,8 @@ class Crowd:
             client = CrowdClient(self, self._counts, number=number, user=f"u{number // PER_USER}")
             self._clients.append(client)
         self._turn_until(lambda: self._counts.connected == count)
-        return self.rest()
+        self._read_until_silent(2.0)
+        return self._result()
 
     def come_and_leave(self, seconds: float, per_second: float) -> dict[str, Any]:
         self._forget()
@@ -146,12 +152,23 @@ class Crowd:
         return self._result() | {"came": self._came - first, "seconds": time.monotonic() - began_at}
 
     def rest(self) -> dict[str, Any]:
+        self._read_until_silent(2.0)
+        if not self._is_complete():
+            self._read_until_silent(SILENT_SECONDS)
+        return self._result()
+
+    def _read_until_silent(self, seconds: float) -> None:
+        """Read until nothing was received for some seconds."""
         last, changed_at = -1, time.monotonic()
-        while time.monotonic() - changed_at < 2.0:
+        while time.monotonic() - changed_at < seconds:
             self.loop.turn(0.05)
             if (now := self.events.total()) != last:
                 last, changed_at = now, time.monotonic()
-        return self._result()
+
+    def _is_complete(self) -> bool:
+        """Whether each client got as many announcements as the first one."""
+        first = sum(name != LIST for name, _ in self.times)
+        return self.events.total() - self.events[LIST] == self.staying * first
 
     def _forget(self) -> None:
         self.events.clear()
