@@ -42,7 +42,7 @@ _TOKENS_PER_STEP: Final = 2048
 _NAMES: Final = (
     "event", "data", "args", "namespace", "volatile", "timestamp", "room", "rooms", "except", "revoke", "ids",
     "all", "users", "jti", "issuer", "expires_at", "ack", "user", "to", "messages", "who",
-    "binary",
+    "binary", "ttl",
 )  # fmt: skip
 """The members that any call takes."""
 _MARKS: Final = b'"[]{},'

@@ -16,6 +16,27 @@ _TOO_LARGE: Final = f"More than {MAX_TTL_MESSAGE_BYTES} bytes of JSON are not ke
 _TOO_MUCH: Final = f"{MAX_TTL_REQUEST_BYTES} bytes of JSON at most in one request, counted for each user."
 
 
+_NOT_VOLATILE: Final = {"volatile": {"const": False}}
+KEPT_TO_USERS: Final = {
+    "anyOf": [
+        {"not": {"required": ["ttl"]}},
+        {
+            "properties": _NOT_VOLATILE
+            | {"to": {"anyOf": [{"type": "object", "required": [name]} for name in ("user", "users")]}}
+        },
+    ]
+}
+"""The JSON schema of what a message of a batch with a ttl is: to users, and not volatile."""
+KEPT_OR_ACKNOWLEDGED: Final = {
+    "anyOf": [
+        {"not": {"anyOf": [{"required": ["ttl"]}, {"required": ["ack"]}]}},
+        {"properties": _NOT_VOLATILE, "not": {"required": ["ttl"]}},
+        {"properties": _NOT_VOLATILE, "not": {"required": ["ack"]}},
+    ]
+}
+"""The JSON schema of what a push has at most one of: ``ttl``, ``ack`` and ``volatile``."""
+
+
 class Ttl(fields.Field[int]):
     """Whole seconds, from 1 to MAX_TTL_SECONDS."""
 
@@ -31,9 +52,11 @@ class Ttl(fields.Field[int]):
         super().__init__(metadata=metadata)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_TTL_SECONDS:
+        # JSON has one kind of numbers: 60.0 is whole.
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 1 <= value <= MAX_TTL_SECONDS or value != int(value):
             raise ValidationError(f"A whole number of seconds from 1 to {MAX_TTL_SECONDS}.")
-        return value
+        return int(value)
 
 
 def check_ttl(data: dict[str, Any]) -> None:

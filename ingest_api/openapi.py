@@ -25,6 +25,7 @@ from ingest_api import (
 )
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
 from ingest_api.history import HistoryMessageAnswer
+from ingest_api.offline_queue import KEPT_OR_ACKNOWLEDGED, KEPT_TO_USERS
 from ingest_api.openapi_admin import CHANGES
 from ingest_api.openapi_calls import PUSHES, Operation
 from ingest_api.openapi_listings import LISTINGS, NESTED
@@ -78,19 +79,20 @@ def _add_components(spec: APISpec) -> None:
     acknowledged = one_payload | {
         "anyOf": [{"not": _required("ack")}, {"properties": {"volatile": {"const": False}}}]
     }
+    kept = one_payload | KEPT_OR_ACKNOWLEDGED
     one_address = {"oneOf": [_required("room"), _required("rooms")]}
     spec.components.schema("Ack", schema=acks.AckSchema())
     spec.components.schema("ClientAck", schema=answers.ClientAckAnswer)
-    spec.components.schema("Emit", acknowledged, schema=schemas.EmitSchema(namespaces=namespaces))
+    spec.components.schema("Emit", kept, schema=schemas.EmitSchema(namespaces=namespaces))
     spec.components.schema("Broadcast", one_payload, schema=schemas.BroadcastSchema(namespaces=namespaces))
     spec.components.schema(
         "EmitToRoom", acknowledged | one_address, schema=schemas.EmitToRoomSchema(namespaces=namespaces)
     )
+    spec.components.schema("EmitToUsers", kept, schema=schemas.EmitToUsersSchema(namespaces=namespaces))
     spec.components.schema(
-        "EmitToUsers", acknowledged, schema=schemas.EmitToUsersSchema(namespaces=namespaces)
-    )
-    spec.components.schema(
-        "BatchMessage", one_payload, schema=batch_schemas.BatchMessageSchema(namespaces=namespaces)
+        "BatchMessage",
+        one_payload | KEPT_TO_USERS,
+        schema=batch_schemas.BatchMessageSchema(namespaces=namespaces),
     )
     spec.components.schema("Batch", schema=batch_schemas.BatchSchema())
     spec.components.schema("BatchResult", schema=answers.BatchResultAnswer)

@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 
+from tests.support.backend import Answer
 from tests.support.clients import NodeClients, StockClient
 from tests.support.cluster import metric
 from tests.support.faketime import SteppedClock
@@ -306,6 +308,7 @@ def test_queue_bounds_and_rejections(gateway: GatewayProcess, node: NodeClients,
         (f"/emit/user/{user}", {"ttl": 60, "volatile": True}, "ttl"),
         (f"/emit/user/{user}", {"ttl": 60, "ack": {"want": "first"}}, "ttl"),
         (f"/emit/user/{user}", {"ttl": 60, "data": "x" * 131_073}, "ttl"),
+        ("/emit/users", {"ttl": 60, "users": [f"u{n}" for n in range(9)], "data": "x" * 131_000}, "ttl"),
         ("/emit/room", {"room": "org:7", "ttl": 60}, "ttl"),
         ("/broadcast", {"ttl": 60}, "ttl"),
     ):
@@ -361,3 +364,55 @@ async def test_erased_events_reach_no_new_and_no_resumed_connection(
     new = opened(node, gateway, user)
     wait_for(new, 3)
     again.abort()
+
+
+@pytest.mark.parametrize("state", ["memory", "redis"])
+def test_full_queue_rejects_pushes_with_a_ttl_and_accepts_nothing_of_them(
+    node: NodeClients, own_redis: RedisServer, state: str
+) -> None:
+    settings: dict[str, Any] = {"redis_url": own_redis.url} if state == "redis" else {}
+    gateway = GatewayProcess(**settings)
+    body = {"event": "kept", "data": "x" * 131_000, "ttl": HOUR}
+    with ExitStack() as stack:
+        stack.callback(gateway.kill)
+        client = opened(node, gateway, "ann")
+
+        answers: list[Answer] = []
+        while not answers or answers[-1].status == 200:
+            users = [f"u{len(answers)}-{number}" for number in range(8)]
+            answers.append(gateway.backend.post("/emit/users", body | {"users": users}))
+        # 64 MiB, and each message counts some hundred bytes beside its content.
+        assert 60 <= len(answers) - 1 <= 64
+        assert (answers[-1].status, answers[-1].body["code"]) == (503, "offline_queue_full")
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        target = {"users": [f"v{number}" for number in range(8)]}
+        messages = [{"to": {"user": "ann"}, "event": "plain"}, body | {"to": target}]
+        rejected = gateway.backend.post("/batch", {"messages": messages})
+        assert (rejected.status, rejected.body["code"]) == (503, "offline_queue_full")
+
+        gateway.push_user("ann", "after")
+
+        client.wait("event", event="after")
+        assert client.events("plain") == []
+        kept = opened(node, gateway, "u0-0")
+        wait_until(lambda: len(kept.events("kept")) == 1, "the first of the kept events")
+
+
+def test_killed_redis_with_an_append_only_file_loses_nothing_that_was_stored(node: NodeClients) -> None:
+    redis = RedisServer(appendonly="yes", appendfsync="always")
+    with ExitStack() as stack:
+        stack.callback(redis.stop)
+        gateway = GatewayProcess(redis_url=redis.url)
+        stack.callback(gateway.kill)
+
+        def is_stored(number: int) -> bool:
+            body = {"event": "kept", "data": number, "ttl": HOUR}
+            answer = gateway.backend.post("/emit/user/ann", body, idempotency_key=f"k{number}")
+            return answer.status == 200 and answer.body["stored"] is True
+
+        for number in range(12):
+            if number % 4 == 2:
+                redis.restart()
+            wait_until(partial(is_stored, number), "the push to be accepted")
+
+        wait_for(opened(node, gateway, "ann"), *range(12))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.domain.errors import BrokerUnavailable
-from gateway.domain.messages import DisconnectCommand, LogEntry, RoomChange, new_id
+from gateway.domain.messages import Address, DisconnectCommand, LogEntry, RoomChange, new_id
 from tests.integration.redis_state.replicas import (
     MANUAL_HEARTBEATS,
     Replica,
@@ -169,3 +169,25 @@ async def test_entry_in_an_unreadable_format_is_reported_as_a_gap(
         await older.receives(await n.push("room"))
         assert older.gaps == ["data_lost"]
         await older.stop()
+
+
+async def test_message_with_a_ttl_is_rejected_while_an_older_replica_lives_and_nothing_of_it_is_kept(
+    server: RedisServer,
+) -> None:
+    kept = make("user:ann")._replace(ttl_seconds=60)
+    async with replicas(server, "n") as [n]:
+        older = Replica(server, "o", codec=previous_release())
+        await older.start()
+        await await_until(lambda: writes(n) == b"4", "the newer one has noticed the older one")
+        with pytest.raises(BrokerUnavailable):
+            await n.state.broker.append(kept)
+        with pytest.raises(BrokerUnavailable):
+            await n.state.broker.append_all([make("room"), kept])
+        assert server.execute("EXISTS", "t:log", "t:kept_bytes", "t:kept:/,user:ann") == 0
+
+        await older.shut_down()
+        await n.state.membership.heartbeat()
+
+        await n.state.broker.append(kept)
+        await n.state.broker.subscribe([Address("/", "~s")])
+        assert await n.state.offline_queue.append_copies(Address("/", "user:ann"), "~s") is not None

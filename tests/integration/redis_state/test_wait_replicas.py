@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from gateway.domain.errors import BrokerTimeout
-from gateway.domain.messages import DisconnectCommand, Message, new_id
+from gateway.domain.messages import Address, DisconnectCommand, Message, new_id
+from gateway.domain.offline_queue import kept_id
+from gateway.domain.positions import START
 from tests.integration.redis_state.delivery_checker import Client, Pusher, dedup_key
 from tests.integration.redis_state.notifying import WORK, claim, notification, notify, read
 from tests.integration.redis_state.replicas import Replica, append_until_accepted, ids, make, replicas
@@ -137,3 +139,29 @@ async def _accept_more(*pushers: Pusher) -> None:
         ),
         "messages are accepted",
     )
+
+
+async def test_confirmed_message_with_a_ttl_is_kept_by_the_promoted_server(server: RedisServer) -> None:
+    users = [Address("/", "user:ann"), Address("/", "user:bob")]
+    kept = make("user:ann", "user:bob")._replace(ttl_seconds=60)
+    async with two_servers(server, 1, **ONE) as (servers, [a]):
+        sent = [kept._replace(id=new_id()) for _ in range(20)]
+        for message in sent:
+            await a.state.broker.append(message)
+        server.kill()
+        servers.promote_second(0)
+        third = RedisServer(replicaof=f"127.0.0.1 {servers.second.port}")
+        try:
+            wait_until(lambda: b"state=online" in info(servers.second), "the third is in sync")
+            last = kept._replace(id=new_id())
+            await append_until_accepted(a, last)
+            for user in users:
+                sid = f"~{user.room}"
+                await a.subscribe(sid)
+                start = await a.state.offline_queue.append_copies(user, sid)
+                page = await a.state.broker.history(
+                    start or START, [Address("/", sid)], max_entries=100, max_bytes=1_000_000
+                )
+                assert [kept_id(copy.id) for _, copy in page.entries] == ids([*sent, last])
+        finally:
+            third.stop()

@@ -96,6 +96,8 @@ KEYS = f"first:{SECRET},second:{OTHER}"
             "/emit/users",
             {"users": ["a", "b", "c,d"], "event": "e", "data": 1, "all": ["x", "y"]},
         ),
+        (("emit", "user", "alice", "e", "--ttl", "3600"), "/emit/user/alice", {"event": "e", "ttl": 3600}),
+        (("emit", "users", "a", "e", "--ttl", "1"), "/emit/users", {"users": ["a"], "event": "e", "ttl": 1}),
         (
             ("emit", "user", "alice", "e", '{"a":"AAE="}', "--binary", "/data/a"),
             "/emit/user/alice",
