@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from typing import Any, Final
 
 from gateway.domain import positions
-from gateway.domain.errors import DATA_LOST, BrokerUnavailable
+from gateway.domain.errors import DATA_LOST, BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address, LogEntry, Message
 from gateway.domain.names import is_user_room
 from gateway.domain.offline_queue import copies_address, is_kept, kept_id, kept_position
@@ -81,7 +81,7 @@ class RedisLoggedMessages:
         """Erase what is kept for the user, what the index of the address has, then what the log has longer.
 
         Raises: BrokerUnavailable also while a replica of a former release lives, which would take an erased entry for
-            a lost one.
+            a lost one. Nothing is erased then. BrokerTimeout: a part may be.
         """
         positions.parse(upto)
         if not self._codec.may_erase:
@@ -89,6 +89,12 @@ class RedisLoggedMessages:
         # A position of the future would let the erasure follow the messages that are accepted meanwhile.
         generation, newest = await self._broker.log_end()
         last = newest if positions.is_after(upto, newest) else upto
+        try:
+            return await self._erase(address, last, generation)
+        except BrokerUnavailable as error:
+            raise BrokerTimeout(f"a part may be erased: {error}") from error
+
+    async def _erase(self, address: Address, last: Position, generation: str) -> int:
         is_user = is_user_room(address.room)
         # First, so that no connection gets another copy of it.
         kept = await self._offline_queue.erase(address, last) if is_user else set[Position]()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.domain import positions
-from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.positions import START, Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import RecoverySession
@@ -69,6 +69,35 @@ async def test_replica_whose_newest_message_was_erased_resyncs_without_a_gap(ser
         assert ids(b.received) == ids([*kept, *seen, *after])
         assert set(ids(missed)).isdisjoint(ids(b.received))
         assert (a.gaps, b.gaps) == ([], [])
+
+
+async def test_erasure_that_loses_redis_in_the_middle_has_an_unknown_outcome_and_is_repeated(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        TcpProxy(server.port) as proxy,
+        replicas(server, "a", url=proxy.redis_url, **MANUAL_HEARTBEATS) as [a],
+    ):
+        for _ in range(300):
+            await a.push("secret")
+        logged_messages = a.state.logged_messages
+        remove = logged_messages._remove
+
+        async def remove_and_lose_redis(messages: Any) -> int:
+            removed = await remove(messages)
+            proxy.break_connections()
+            await await_until(lambda: not a.state.commands.is_connected, "the loss is noticed")
+            return removed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(logged_messages, "_remove", remove_and_lose_redis)
+            with pytest.raises(BrokerTimeout):
+                await erase(a, "secret")
+        proxy.accept_connections()
+        await await_until(lambda: a.state.commands.is_connected, "Redis is there again")
+
+        assert 0 < await erase(a, "secret") < 300
+        assert await erase(a, "secret") == 0
 
 
 async def test_log_whose_every_message_was_erased_is_no_loss(server: RedisServer) -> None:
