@@ -139,6 +139,7 @@ ACK: Final = {
     ),
     "ack.timeout_seconds": Field(0.1, values(0, 0.09, -1, 25.1, 1e300, True, None, "5", "", [], {})),
 }
+TTL: Final = {"ttl": Field(60, values(0, -1, 604_801, 1.5, 1e300, "60", "", True, None, [], {}))}
 CHANGE: Final = {
     "who": TARGET,
     **{f"who.{kind}": field for kind, field in TARGETS.items()},
@@ -156,9 +157,9 @@ IDS: Final = {
     )
 }
 BODIES: Final[dict[str, dict[str, Field]]] = {
-    "POST /emit/user/{id}": PUSH | ACK,
+    "POST /emit/user/{id}": PUSH | ACK | TTL,
     "POST /emit/room": PUSH | ACK | {"room": ROOM, "rooms": ROOMS},
-    "POST /emit/users": PUSH | ACK | {"users": users(required=True)},
+    "POST /emit/users": PUSH | ACK | TTL | {"users": users(required=True)},
     "POST /broadcast": PUSH,
     "POST /batch": {
         "messages": Field(
@@ -169,7 +170,7 @@ BODIES: Final[dict[str, dict[str, Field]]] = {
         ),
         "messages.0.to": TARGET,
         **{f"messages.0.to.{kind}": field for kind, field in TARGETS.items()},
-        **{f"messages.0.{path}": field for path, field in PUSH.items()},
+        **{f"messages.0.{path}": field for path, field in (PUSH | TTL).items()},
     },
     "POST /presence": {"users": users(most=200, required=True)},
     "PATCH /connections/{id}": {
@@ -322,6 +323,8 @@ def body_with(call: str, path: str, raw: str | bytes) -> bytes:
         assert number < 3
     holder.pop(INSTEAD.get(last, ""), None)
     holder[last] = _RAW
+    if last == "ttl" and "to" in holder:
+        holder["to"] = {"user": "42"}  # events are kept for users alone
     if last == "binary":
         holder["data"] = {"a": 1}
     given = raw.encode() if isinstance(raw, str) else raw
