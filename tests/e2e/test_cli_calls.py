@@ -65,7 +65,7 @@ def test_emit_with_ack_prints_what_the_client_answered(
 ) -> None:
     alice.answer_all({"seen": True})
 
-    for target in (("user", user), ("users", f"{user},nobody"), ("room", f"user:{user}")):
+    for target in (("user", user), ("users", f"{user},absent"), ("room", f"user:{user}")):
         found = answer(gateway, "emit", *target, "ask", '{"n":1}', "--ack", "first", "--timeout", "20")
 
         assert (found["complete"], found["asked"], found["acked"], found["gone"]) == (True, 1, 1, 0)
@@ -75,9 +75,9 @@ def test_emit_with_ack_prints_what_the_client_answered(
 def test_emit_to_users_prints_the_connections_of_each(
     gateway: GatewayProcess, alice: StockClient, user: str
 ) -> None:
-    found = answer(gateway, "emit", "users", f"{user},nobody", "news", "7")
+    found = answer(gateway, "emit", "users", f"{user},absent", "news", "7")
 
-    assert (found["users"], found["online"], found["connections"]) == ({user: 1, "nobody": 0}, True, 1)
+    assert (found["users"], found["online"], found["connections"]) == ({user: 1, "absent": 0}, True, 1)
     assert alice.event("news")[0] == 7
 
 
@@ -137,11 +137,11 @@ def test_lists_have_the_user_the_room_and_the_connection(
 
 
 def test_presence_of_several_users_is_printed(gateway: GatewayProcess, alice: StockClient, user: str) -> None:
-    found = answer(gateway, "presence", user, "nobody")["users"]
+    found = answer(gateway, "presence", user, "absent")["users"]
 
     assert {name: (each["online"], each["connections"]) for name, each in found.items()} == {
         user: (True, 1),
-        "nobody": (False, 0),
+        "absent": (False, 0),
     }
 
 
@@ -175,7 +175,7 @@ def test_revoked_token_is_rejected_and_its_connection_closed(
         (("connections", "~none"), "unknown_connection"),
         (("history", "room", "a", "--after", "yesterday"), "invalid_query"),
         (("revoke", ""), "invalid_body"),
-        (("revoke", "a", "--issuer", "https://nobody.example.com/"), "invalid_body"),
+        (("revoke", "a", "--issuer", "https://absent.example.com/"), "invalid_body"),
     ],
 )
 def test_rejection_of_the_gateway_is_printed_and_the_status_is_1(
