@@ -22,7 +22,7 @@ NAMES: Final = ("r0", "r1")
 ONLINE, OFFLINE = "user.online", "user.offline"
 SLACK_SECONDS: Final = 1.0
 """Beyond lease and ``offline_after_seconds``, as the contract says."""
-SETTLED_SECONDS: Final = 5.0
+QUIET_SECONDS: Final = 5.0
 """Within which a change is queued on a busy machine."""
 RIGHT_SECONDS: Final = 120.0
 """Within which a backend knows the truth after a loss of data."""
@@ -250,7 +250,7 @@ def flap_while_down(*, count: int, times: int, offline_after_seconds: float) -> 
             at.pages.load(connecting, dice.choice(at.replicas))
             online = online - leaving | connecting
             time.sleep(offline_after_seconds * 1.5)  # so that leaving is a change
-        time.sleep(SETTLED_SECONDS)  # so that all of this happened before the backend is back
+        time.sleep(QUIET_SECONDS)  # so that all of this happened before the backend is back
         at.receiver.accept()
         at.wait_until_known(online, set(everyone) - online, seconds=RIGHT_SECONDS)
         known = at.known()
