@@ -18,11 +18,11 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.metrics import read_metrics
 from tests.support.raw_clients import RawSocket, http_session
 from tests.support.redis_server import RedisServer
-from tests.support.waiter import await_until
+from tests.support.waiter import TIMEOUT_SECONDS, await_until
 from tests.support.webhook_server import SECRET, WebhookServer
 
 LEASE_SECONDS = 5.0
-SLACK_SECONDS = 5.0
+SLACK_SECONDS = 30.0
 """For a machine that runs other tests, too."""
 PING_INTERVAL_SECONDS = 600.0
 """Longer than a test: the sockets of ``Deployment.connect`` are not read, so they would answer no ping."""
@@ -132,7 +132,9 @@ class Deployment:
         replica.kill()
         return time.monotonic()
 
-    async def until(self, holds: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
+    async def until(
+        self, holds: Callable[[], object], what: str, *, seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         """Wait until something holds."""
         await await_until(lambda: bool(holds()), what, seconds=seconds)
 
