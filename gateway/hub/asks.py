@@ -19,6 +19,8 @@ from gateway.metrics import MetricFactory
 
 MAX_ACK_BYTES: Final = 1024 * 1024
 """Bytes of the acknowledgements to one message that a replica reports, if nothing else is configured."""
+MAX_UNREPORTED_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of the acknowledgements to all messages that a replica has not reported yet."""
 MAX_OPEN: Final = 64
 """Acknowledgements of one connection that are awaited at once."""
 MAX_REPORT_BYTES: Final = 64 * 1024
@@ -45,9 +47,19 @@ class Asks:
     reconnected, is not that of an open ask. Each acknowledgement is matched with the connection that was asked.
     """
 
-    def __init__(self, *, max_bytes: int, metrics: MetricFactory) -> None:
-        """``max_bytes`` of acknowledgements to one message are reported; further ones are only counted."""
+    def __init__(
+        self, *, max_bytes: int, metrics: MetricFactory, max_unreported_bytes: int = MAX_UNREPORTED_BYTES
+    ) -> None:
+        """``max_bytes`` of acknowledgements to one message are reported; further ones are only counted.
+
+        So are those to any message while ``max_unreported_bytes`` wait to be reported.
+        """
         self._max_bytes = max_bytes
+        self._max_unreported_bytes = max_unreported_bytes
+        self._unreported_bytes = 0
+        """What the acknowledgements count that are listed, or in reports on their way."""
+        self._on_the_way_bytes = 0
+        """What those count that ``changed`` returned last."""
         self._ids = count(secrets.randbelow(_MAX_FIRST_ID))
         self._open: dict[int, Ask] = {}
         self._changed: dict[Ask, None] = {}
@@ -56,6 +68,11 @@ class Asks:
             "emit_asks_open",
             "Messages of which this replica awaits acknowledgements of its connections.",
             read=lambda: len(self._open),
+        )
+        metrics.callback_gauge(
+            "emit_asks_bytes",
+            "Bytes of acknowledgements that this replica has not reported yet.",
+            read=lambda: self._unreported_bytes,
         )
 
     def begin(self, message: Message, terms: AckTerms, recipients: Collection[Connection]) -> Ask:
@@ -140,8 +157,10 @@ class Asks:
         _forget(ask, connection)
         ask.acked += 1
         size = _size(arguments, binary)
-        if ask.listed_bytes + size <= self._max_bytes:
+        is_within = self._unreported_bytes + size <= self._max_unreported_bytes
+        if is_within and ask.listed_bytes + size <= self._max_bytes:
             ask.listed_bytes += size
+            self._unreported_bytes += size
             seconds = time.monotonic() - ask.sent_at
             ask.listed.append(ClientAck(connection.sid, connection.user, arguments, number, seconds, binary))
         else:
@@ -174,10 +193,17 @@ class Asks:
         return len(self._open)
 
     async def changed(self) -> Mapping[Ask, list[AckReport]]:
-        """Wait until there is something to report; return the reports on each message, in their order."""
+        """Wait until there is something to report; return the reports on each message, in their order.
+
+        What was returned before is reported then, or lost.
+        """
+        self._unreported_bytes -= self._on_the_way_bytes
+        self._on_the_way_bytes = 0
         await self._has_changed.wait()
         self._has_changed.clear()
         changed, self._changed = self._changed, {}
+        for ask in changed:
+            self._on_the_way_bytes += sum([_size(ack.arguments, ack.binary) for ack in ask.listed])
         return {ask: _reports(ask) for ask in changed}
 
     def _note(self, ask: Ask) -> None:

@@ -20,6 +20,8 @@ from gateway.metrics import MetricFactory, one_label
 
 MAX_WAITS: Final = 1_000
 """Requests of backends that wait for acknowledgements at once."""
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of all acknowledgements that these requests hold."""
 SWEEP_SECONDS: Final = 1.0
 ACKED, GONE, SILENT = "acked", "gone", "silent"
 _ENTRY_BYTES: Final = 128
@@ -84,16 +86,30 @@ class Acks:
 class AckWaits:
     """The requests of backends that wait for acknowledgements on this replica."""
 
-    def __init__(self, *, replies: Replies, max_bytes: int, metrics: MetricFactory) -> None:
-        """``max_bytes``: of all acknowledgements in one answer."""
+    def __init__(
+        self,
+        *,
+        replies: Replies,
+        max_bytes: int,
+        metrics: MetricFactory,
+        max_held_bytes: int = MAX_HELD_BYTES,
+    ) -> None:
+        """``max_bytes``: of all acknowledgements in one answer; ``max_held_bytes``: in all that are not sent yet."""
         self._replies = replies
         self._max_bytes = max_bytes
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0
         self._waiting: set[AckWait] = set()
         self._is_closing = False
         metrics.callback_gauge(
             "ack_waits",
             "Requests of backends that wait for acknowledgements.",
             read=lambda: len(self._waiting),
+        )
+        metrics.callback_gauge(
+            "ack_waits_bytes",
+            "Bytes of acknowledgements that requests of backends hold.",
+            read=lambda: self._held_bytes,
         )
         self._outcomes = metrics.counter(
             "ack_outcomes",
@@ -129,6 +145,17 @@ class AckWaits:
         """Expect no more reports on the message of a wait. Idempotent."""
         self._waiting.discard(wait)
         self._replies.forget(wait.message_id)
+
+    def hold(self, size: int) -> bool:
+        """Count bytes of an acknowledgement that is held; return whether they are within the limit."""
+        if self._held_bytes + size > self._max_held_bytes:
+            return False
+        self._held_bytes += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Count bytes as no longer held."""
+        self._held_bytes -= size
 
     def record(self, result: AckResult) -> None:
         """Count the result of a wait."""
@@ -169,6 +196,8 @@ class AckWait:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._waits.close(self)
+        self._waits.release(self._bytes)
+        self._bytes = 0
 
     def end(self) -> None:
         """End the wait now, with what was collected."""
@@ -213,7 +242,7 @@ class AckWait:
     def _list(self, ack: ClientAck) -> None:
         size = len(ack.arguments.encode()) + len(ack.sid) + len(ack.user.encode()) + _ENTRY_BYTES
         size += sum([len(orjson.dumps(pointer)) + 1 for pointer in ack.binary])
-        if self._bytes + size > self._max_bytes:
+        if self._bytes + size > self._max_bytes or not self._waits.hold(size):
             self._is_truncated = True
             return
         self._bytes += size

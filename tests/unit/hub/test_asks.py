@@ -6,8 +6,9 @@ from gateway.domain.acks import ALL, AckReport, AckTerms
 from gateway.domain.messages import Message, new_id
 from gateway.domain.positions import Position
 from gateway.hub import Connection, ConnectionState, Hub
-from gateway.hub.asks import MAX_OPEN, MAX_REPORT_BYTES
+from gateway.hub.asks import MAX_OPEN, MAX_REPORT_BYTES, Asks
 from gateway.metrics import MetricFactory
+from tests.support.metrics import counted
 from tests.unit.hub.transports import RecordingTransport, connection, encode
 
 POSITION = Position("1-0")
@@ -190,6 +191,34 @@ async def test_acknowledgements_beyond_the_limit_are_counted_alone() -> None:
     [report] = (await harness.reported())[message_id]
     assert report[:4] == (5, 5, 0, 0)
     assert [ack.sid for ack in report.acks] == ["0"]
+
+
+async def test_acknowledgements_beyond_what_waits_to_be_reported_are_counted_alone() -> None:
+    metrics = MetricFactory()
+    asks = Asks(max_bytes=100_000, metrics=metrics, max_unreported_bytes=1_500)
+    members = [connection(sid, "ann")[0] for sid in "abcd"]
+    large = "[" + "1" * 600 + "]"
+    opened = []
+    for member in members[:3]:
+        message = Message(new_id(), "/", ("room",), "ask", (), reply_to="origin", ack=AckTerms(ALL, 5.0))
+        opened.append(asks.begin(message, AckTerms(ALL, 5.0), [member, members[3]]))
+        asks.sent(opened[-1], [])
+        asks.acknowledge(member, opened[-1].ack_id, large, 1)
+    reported = await asks.changed()
+    # What is on its way counts until it was sent.
+    asks.acknowledge(members[3], opened[0].ack_id, large, 1)
+    [later] = (await asks.changed())[opened[0]]
+    asks.acknowledge(members[3], opened[1].ack_id, large, 1)
+    [last] = (await asks.changed())[opened[1]]
+
+    assert [[(each.acked, len(each.acks)) for each in reported[ask]] for ask in opened] == [
+        [(1, 1)],
+        [(1, 1)],
+        [(1, 0)],
+    ]
+    assert (later.acked, later.acks) == (2, ())
+    assert (last.acked, len(last.acks)) == (2, 1)
+    assert 600 < counted(metrics, "emit_asks_bytes")[""] < 1_000
 
 
 async def test_large_acknowledgements_are_reported_one_after_the_other() -> None:

@@ -16,9 +16,11 @@ from tests.unit.metrics.promql import read
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 WITHOUT_PANEL = {
+    "sio_gateway_ack_waits_bytes",
     "sio_gateway_arriving_bodies_dropped_total",
     "sio_gateway_arriving_body_bytes",
     "sio_gateway_arriving_body_limit_bytes",
+    "sio_gateway_emit_asks_bytes",
     "sio_gateway_files_exhausted_total",
     "sio_gateway_http_connections_aborted_total",
     "sio_gateway_http_unfinished_request_bytes",

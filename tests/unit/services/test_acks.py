@@ -26,10 +26,12 @@ def ack(sid: str, arguments: str = "[1]") -> ClientAck:
 class Waits:
     """The waits of one replica, and the reports of others."""
 
-    def __init__(self, *, max_bytes: int = 100_000) -> None:
+    def __init__(self, *, max_bytes: int = 100_000, max_held_bytes: int = 1_000_000) -> None:
         self.replies = MemoryReplies("origin")
         self.metrics = MetricFactory()
-        self.waits = AckWaits(replies=self.replies, max_bytes=max_bytes, metrics=self.metrics)
+        self.waits = AckWaits(
+            replies=self.replies, max_bytes=max_bytes, metrics=self.metrics, max_held_bytes=max_held_bytes
+        )
 
     async def collect(
         self,
@@ -140,6 +142,26 @@ async def test_acknowledgements_beyond_the_size_of_an_answer_are_counted_alone()
 
     assert (result.is_complete, result.acked, result.is_truncated) == (True, 3, True)
     assert [each.sid for each in result.acks] == ["1"]
+
+
+async def test_acknowledgements_beyond_what_all_requests_may_hold_are_counted_alone() -> None:
+    waits = Waits(max_held_bytes=1_500)
+    content = encode_report(AckReport(1, 1, 0, 0, (ack("1", "[" + "1" * 600 + "]"),)))
+    with waits.waits.open("held", AckTerms(FIRST, LONG)) as held:
+        held.on_reply(Reply("held", "a", content))
+        with waits.waits.open("second", AckTerms(FIRST, LONG)) as second:
+            second.on_reply(Reply("second", "a", content))
+            with waits.waits.open("third", AckTerms(FIRST, LONG)) as third:
+                third.on_reply(Reply("third", "a", content))
+                beyond = await third.wait(published("a"))
+            assert (beyond.is_complete, beyond.acked, beyond.is_truncated, beyond.acks) == (True, 1, True, ())
+        with waits.waits.open("fourth", AckTerms(FIRST, LONG)) as fourth:
+            fourth.on_reply(Reply("fourth", "a", content))
+            within = await fourth.wait(published("a"))
+        assert (len(within.acks), within.is_truncated) == (1, False)
+        assert 600 < counted(waits.metrics, "ack_waits_bytes")[""] < 1_000
+
+    assert counted(waits.metrics, "ack_waits_bytes") == {}
 
 
 async def test_repeat_gets_nothing_and_leaves_the_first_wait_alone() -> None:
