@@ -31,7 +31,7 @@ from ingest_api.errors import Problem
 from ingest_api.handlers import Handlers, check_former_sids, check_target
 from ingest_api.idempotency import REPLAYED_HEADER
 from ingest_api.interfaces import EventSchemas
-from ingest_api.large_body import LARGE_BYTES, Steps, in_slices, large_elements
+from ingest_api.large_body import LARGE_BYTES, Steps, large_elements
 from ingest_api.offline_queue import check_kept_sizes
 from ingest_api.push import (
     MAX_FIELD_ERRORS,
@@ -41,8 +41,7 @@ from ingest_api.push import (
     check_push,
     load,
     parse_large_body,
-    parse_push,
-    read_large_push,
+    read_push,
 )
 from ingest_api.request import AuthenticatedRequest, Response
 
@@ -157,7 +156,7 @@ def read_batch(
         is_usual = push is not None
         try:
             if push is None:
-                push = yield from _read_message(schema, text, now)
+                push = yield from read_push(schema, text, now=now)
             if event_schemas is not None:
                 check_push(event_schemas, push)
             if push.binary:
@@ -187,12 +186,6 @@ def _cut_in_slices(body: bytes) -> Steps[list[bytes]]:
         yield
         messages = [text.encode() for text in large_elements(parsed.raw["messages"])]
     return messages
-
-
-def _read_message(schema: BatchMessageSchema, text: bytes, now: float) -> Steps[Push]:
-    if len(text) <= LARGE_BYTES:
-        return parse_push(schema, text, now=now)
-    return (yield from read_large_push(schema, text, now=now))
 
 
 def _errors_of(problem: Problem, number: int) -> dict[str, list[str]]:
@@ -234,10 +227,7 @@ class BatchHandlers(Handlers):
 
     async def _read_batch(self, body: bytes) -> list[Push]:
         steps = read_batch(self._message, body, now=self._clock.now(), event_schemas=self._event_schemas())
-        if len(body) <= LARGE_BYTES:
-            return await in_slices(steps)
-        async with self._large_body:
-            return await in_slices(steps)
+        return await self._bodies.read(body, steps)
 
     async def _check_targets(self, authenticated: AuthenticatedRequest, pushes: Collection[Push]) -> None:
         """Check that the key may emit to everything that the messages are addressed to.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -19,17 +18,15 @@ from ingest_api.acks import ack_members, publish_and_wait
 from ingest_api.errors import Problem
 from ingest_api.idempotency import REPLAYED_HEADER, InFlight
 from ingest_api.interfaces import AckWaits, Clock, DedupStore, EventSchemas, PresenceReader, Publisher
-from ingest_api.large_body import LARGE_BYTES, in_slices
+from ingest_api.large_body import BodyReader
 from ingest_api.offline_queue import check_kept_sizes
 from ingest_api.push import (
-    Disconnect,
     Push,
     attach_buffers,
     check_media_type,
     check_push,
+    fast_push,
     read_disconnect,
-    read_large_disconnect,
-    read_large_push,
     read_push,
 )
 from ingest_api.request import AuthenticatedRequest, Response
@@ -71,8 +68,7 @@ class Handlers:
         self._emit_to_users = EmitToUsersSchema(namespaces=namespaces)
         self._disconnect = DisconnectSchema(namespaces=namespaces)
         self._in_flight = InFlight()
-        self._large_body = asyncio.Lock()
-        """Held while a large body is parsed: one slice of one body in each turn of the event loop."""
+        self._bodies = BodyReader()
 
     async def emit_to_user(self, authenticated: AuthenticatedRequest) -> Response:
         """Push an event to every connection of one user."""
@@ -120,7 +116,8 @@ class Handlers:
     async def disconnect(self, authenticated: AuthenticatedRequest) -> Response:
         """Disconnect connections of a user."""
         check_media_type(authenticated.request, authenticated.body)
-        disconnect = await self._read_disconnect(authenticated.body)
+        body = authenticated.body
+        disconnect = await self._bodies.read(body, read_disconnect(self._disconnect, body))
         with self._in_flight.lock(authenticated.dedup_key):
             result = await self._publisher.disconnect_user(
                 _user(authenticated),
@@ -132,26 +129,17 @@ class Handlers:
         authenticated.request.publish_result = result
         return result_response({"disconnected": result.connections}, result)
 
-    async def _read_disconnect(self, body: bytes) -> Disconnect:
-        if len(body) <= LARGE_BYTES:
-            return read_disconnect(self._disconnect, body)
-        async with self._large_body:
-            return await in_slices(read_large_disconnect(self._disconnect, body))
-
     async def _read_push(self, schema: EmitSchema, authenticated: AuthenticatedRequest) -> Push:
         body = authenticated.body
         check_media_type(authenticated.request, body)
-        if len(body) <= LARGE_BYTES:
-            push = read_push(schema, body, now=self._clock.now())
-        else:
-            async with self._large_body:
-                push = await in_slices(read_large_push(schema, body, now=self._clock.now()))
+        push = fast_push(schema, body)
+        if push is None:
+            push = await self._bodies.read(body, read_push(schema, body, now=self._clock.now()))
         event_schemas = self._event_schemas()
         if event_schemas is not None:
             check_push(event_schemas, push)
         if push.binary:
-            async with self._large_body:
-                push = await in_slices(attach_buffers(push))
+            push = await self._bodies.run_alone(attach_buffers(push))
         return push
 
     async def _publish(

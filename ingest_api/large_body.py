@@ -3,7 +3,7 @@
 Decoding takes up to 300 ms for each MiB, in one piece. msgspec checks a body and cuts out its members in 3 ms for each
 MiB. It knows no limit of levels and accepts repeated members; both are checked here.
 
-Every function that may take long is a generator: it yields between two slices and returns its result. ``in_slices``
+Every function that may take long is a generator: it yields between two slices and returns its result. ``BodyReader``
 runs it. ``json_body`` parses small bodies, which the same rules apply to.
 """
 
@@ -95,6 +95,24 @@ async def in_slices(steps: Steps[Result]) -> Result:
         if time.perf_counter() - began >= MAX_SLICE_SECONDS:
             await asyncio.sleep(0)
             began = time.perf_counter()
+
+
+class BodyReader:
+    """Runs the steps that read bodies. Of the large ones it reads one at a time: one slice in each turn of the loop."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def read(self, body: bytes, steps: Steps[Result]) -> Result:
+        """Return what ``steps`` read from ``body``, in slices. A small body waits for no other one."""
+        if len(body) <= LARGE_BYTES:
+            return await in_slices(steps)
+        return await self.run_alone(steps)
+
+    async def run_alone(self, steps: Steps[Result]) -> Result:
+        """Return what ``steps`` return, in slices, once no large body is being read."""
+        async with self._lock:
+            return await in_slices(steps)
 
 
 def parse_large(body: bytes) -> Steps[ParsedBody]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
 from hashlib import blake2b
@@ -21,8 +20,8 @@ from gateway.domain.times import iso_timestamp
 from ingest_api.errors import Problem
 from ingest_api.idempotency import StoredAnswers
 from ingest_api.interfaces import AnswerStore, DedupStore, Listings, PresenceReader, SocketData
-from ingest_api.large_body import LARGE_BYTES, in_slices
-from ingest_api.push import check_media_type, read_large_values, read_values
+from ingest_api.large_body import LARGE_BYTES, BodyReader
+from ingest_api.push import check_media_type, read_values
 from ingest_api.query import encode_cursor, invalid_cursor, invalid_query, read_page, read_query
 from ingest_api.request import AuthenticatedRequest, Require, Response, Route
 from ingest_api.schemas import NameList, user_name
@@ -107,7 +106,7 @@ class ListingHandlers:
         self._namespaces = tuple(sorted(namespaces))
         self._users_schema = PresenceSchema()
         self._data_schema = SocketDataSchema()
-        self._large_body = asyncio.Lock()
+        self._bodies = BodyReader()
 
     def routes(self, require: Require) -> tuple[Route, ...]:
         """Return the routes of these calls."""
@@ -125,7 +124,8 @@ class ListingHandlers:
     async def presence(self, authenticated: AuthenticatedRequest) -> Response:
         """Return the presence of several users."""
         check_media_type(authenticated.request, authenticated.body)
-        users = (await self._read_body(self._users_schema, authenticated.body))["users"]
+        body = authenticated.body
+        users = (await self._bodies.read(body, read_values(self._users_schema, body)))["users"]
         await self._dedup.consume_nonce(authenticated.dedup_key)
         found = await self._presence.of_users(users)
         return _json({"users": {user: _presence(found[user]) for user in users}})
@@ -214,23 +214,16 @@ class ListingHandlers:
 
         return await self._stored.apply(authenticated, apply)
 
-    async def _read_body(self, schema: Schema, body: bytes) -> Mapping[str, Any]:
-        if len(body) <= LARGE_BYTES:
-            return read_values(schema, body)
-        async with self._large_body:
-            return await in_slices(read_large_values(schema, body))
-
     async def _read_patch(self, body: bytes) -> dict[str, Any]:
-        if len(body) <= LARGE_BYTES:
-            read_values(self._data_schema, body)
-            try:
-                # The parser of bodies leaves numbers out.
-                data: dict[str, Any] = json.loads(body)["data"]
-            except ValueError:  # an integer of thousands of digits
-                raise _invalid_data("A number is too long.") from None
-            return data
-        await self._read_body(self._data_schema, body)
-        raise _invalid_data(f"The body has more than {LARGE_BYTES} bytes.")
+        await self._bodies.read(body, read_values(self._data_schema, body))
+        if len(body) > LARGE_BYTES:
+            raise _invalid_data(f"The body has more than {LARGE_BYTES} bytes.")
+        try:
+            # The parser of bodies leaves numbers out.
+            data: dict[str, Any] = json.loads(body)["data"]
+        except ValueError:  # an integer of thousands of digits
+            raise _invalid_data("A number is too long.") from None
+        return data
 
     def _namespace(self, values: Mapping[str, str], absent: str | None) -> str | None:
         namespace = values.get("namespace", absent)

@@ -1,8 +1,8 @@
-"""Turn the body of a request into a Push, a Disconnect or the ids of dead letters.
+"""Turn the body of a request into a Push, a Disconnect or other values of its schema.
 
 Nearly every push has a body of only ``event`` and ``data``, and perhaps ``room``. ``fast_parse`` recognises these by
-their text and reads them in one step. All other bodies, valid or not, go through ``json_body`` and the schema. A
-property test holds that both paths return the same for every body that ``fast_parse`` accepts.
+their text and reads them in one step. All other bodies, valid or not, go through ``json_body``, the large ones through
+``large_body``, and the schema. Property tests hold that all paths return the same.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ingest_api.errors import Problem
 from ingest_api.interfaces import EventSchemas, UnknownEvent
 from ingest_api.json_body import InvalidJson, NotAnObject, ParsedBody, is_plain_json, scan
 from ingest_api.large_body import (
+    LARGE_BYTES,
     Steps,
     UnknownMember,
     large_elements,
@@ -32,7 +33,7 @@ from ingest_api.large_body import (
     with_timestamp_in_large,
 )
 from ingest_api.request import JSON, Request
-from ingest_api.schemas import DeadLetterIdsSchema, DisconnectSchema, EmitSchema
+from ingest_api.schemas import DisconnectSchema, EmitSchema
 
 MAX_FIELD_ERRORS: Final = 20
 _MAX_FIELD_NAME_CHARACTERS: Final = 64
@@ -149,21 +150,28 @@ def _is_json_in_utf_8(media_type: str) -> bool:
     return all(value.strip('"').lower() in _UTF_8 for name, value in parameters if name.lower() == "charset")
 
 
-def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
-    """Return the push in a body. ``now`` is the time for ``timestamp``, in seconds since 1970.
+def fast_push(schema: EmitSchema, body: bytes) -> Push | None:
+    """Return the push in a small body of the usual form; None for one that ``read_push`` must read."""
+    has_fast_form = schema.has_fast_form and MAIN_NAMESPACE in schema.namespaces and len(body) <= LARGE_BYTES
+    fast = fast_parse(body, with_room=schema.to_room) if has_fast_form else None
+    if fast is None:
+        return None
+    return Push(fast.event, MAIN_NAMESPACE, (fast.data,), _NO_EXCLUSIONS, False, fast.room, ())
+
+
+def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Steps[Push]:
+    """Return the push in any body. ``now`` is the time for ``timestamp``, in seconds since 1970.
 
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    has_fast_form = schema.has_fast_form and MAIN_NAMESPACE in schema.namespaces
-    fast = fast_parse(body, with_room=schema.to_room) if has_fast_form else None
-    if fast is not None:
-        return Push(fast.event, MAIN_NAMESPACE, (fast.data,), _NO_EXCLUSIONS, False, fast.room, ())
-    return parse_push(schema, body, now=now)
+    if len(body) <= LARGE_BYTES:
+        return parse_push(schema, body, now=now)
+    return (yield from read_large_push(schema, body, now=now))
 
 
 def parse_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
-    """Return the push in any body, read with the schema.
+    """Return the push in a small body, read with the schema.
 
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
@@ -257,24 +265,13 @@ def _argument_path(path: str, *, has_args: bool) -> str:
     return f"{field}.{more}" if more else field
 
 
-def read_values(schema: Schema, body: bytes, *, numbers: Collection[str] = ()) -> Mapping[str, Any]:
+def read_values(schema: Schema, body: bytes, *, numbers: Collection[str] = ()) -> Steps[Mapping[str, Any]]:
     """Return the values in a body, as its schema loads them. ``numbers`` are the members that may be a number.
 
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    return load(schema, _with_numbers(parse_body(body), numbers))
-
-
-def read_large_values(
-    schema: Schema, body: bytes, *, numbers: Collection[str] = ()
-) -> Steps[Mapping[str, Any]]:
-    """Return the values in a large body, in slices.
-
-    Raises:
-        Problem: As ``read_values``.
-    """
-    return load(schema, _with_numbers((yield from parse_large_body(body)), numbers))
+    return load(schema, _with_numbers((yield from parse_any_body(body)), numbers))
 
 
 def _with_numbers(parsed: ParsedBody, names: Collection[str]) -> ParsedBody:
@@ -287,46 +284,23 @@ def _with_numbers(parsed: ParsedBody, names: Collection[str]) -> ParsedBody:
     return parsed._replace(values={**parsed.values, **found}) if found else parsed
 
 
-def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:
+def read_disconnect(schema: DisconnectSchema, body: bytes) -> Steps[Disconnect]:
     """Return the disconnect in a body. An empty body means the same as ``{}``.
 
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    return _disconnect_of(load(schema, parse_body(body or b"{}")))
-
-
-def read_large_disconnect(schema: DisconnectSchema, body: bytes) -> Steps[Disconnect]:
-    """Return the disconnect in a large body, in slices.
-
-    Raises:
-        Problem: As ``read_disconnect``.
-    """
-    return _disconnect_of(load(schema, (yield from parse_large_body(body))))
-
-
-def read_ids(schema: DeadLetterIdsSchema, body: bytes) -> tuple[str, ...]:
-    """Return the ids of dead letters in a body.
-
-    Raises:
-        Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
-    """
-    return tuple(load(schema, parse_body(body))["ids"])
-
-
-def read_large_ids(schema: DeadLetterIdsSchema, body: bytes) -> Steps[tuple[str, ...]]:
-    """Return the ids of dead letters in a large body, in slices.
-
-    Raises:
-        Problem: As ``read_ids``.
-    """
-    return tuple(load(schema, (yield from parse_large_body(body)))["ids"])
-
-
-def _disconnect_of(loaded: Mapping[str, Any]) -> Disconnect:
+    loaded = load(schema, (yield from parse_any_body(body or b"{}")))
     return Disconnect(
         namespace=loaded.get("namespace"), exclude=frozenset(loaded["except_"]), revoke=loaded["revoke"]
     )
+
+
+def parse_any_body(body: bytes) -> Steps[ParsedBody]:
+    """Return the members of a body, in slices if it is large. Raises Problem as the parser of its size."""
+    if len(body) <= LARGE_BYTES:
+        return parse_body(body)
+    return (yield from parse_large_body(body))
 
 
 def parse_body(body: bytes) -> ParsedBody:

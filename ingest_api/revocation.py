@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -15,9 +13,9 @@ from gateway.domain.names import MAX_TOKEN_ID_CHARACTERS, check_token_id
 from ingest_api.errors import Problem
 from ingest_api.idempotency import StoredAnswers
 from ingest_api.interfaces import AnswerStore, DedupStore, TokenRevocations
-from ingest_api.large_body import LARGE_BYTES, in_slices
+from ingest_api.large_body import BodyReader
 from ingest_api.openapi_calls import Operation
-from ingest_api.push import check_media_type, read_large_values, read_values
+from ingest_api.push import check_media_type, read_values
 from ingest_api.request import AuthenticatedRequest, Require, Response, Route
 
 MAX_EXPIRES_AT: Final = 253_402_300_799
@@ -103,7 +101,7 @@ class RevocationHandlers:
         self._revocations = revocations
         self._stored = StoredAnswers("revoke", answers=answers, dedup=dedup)
         self._schema = RevokeSchema()
-        self._large_body = asyncio.Lock()
+        self._bodies = BodyReader()
 
     def routes(self, require: Require) -> tuple[Route, ...]:
         """Return the routes of these calls."""
@@ -112,7 +110,8 @@ class RevocationHandlers:
     async def revoke(self, authenticated: AuthenticatedRequest) -> Response:
         """Revoke one token, and end the connections that have it."""
         check_media_type(authenticated.request, authenticated.body)
-        values = await self._read(authenticated.body)
+        body = authenticated.body
+        values = await self._bodies.read(body, read_values(self._schema, body, numbers=_NUMBERS))
         issuer = values.get("issuer", "")
         self._check_issuer(issuer)
 
@@ -125,12 +124,6 @@ class RevocationHandlers:
             return orjson.dumps({"disconnected": ended.connections} | exact)
 
         return await self._stored.apply(authenticated, revoke)
-
-    async def _read(self, body: bytes) -> Mapping[str, Any]:
-        if len(body) <= LARGE_BYTES:
-            return read_values(self._schema, body, numbers=_NUMBERS)
-        async with self._large_body:
-            return await in_slices(read_large_values(self._schema, body, numbers=_NUMBERS))
 
     def _check_issuer(self, issuer: str) -> None:
         """Check that tokens of an issuer are accepted at all: otherwise a typing mistake would revoke nothing.

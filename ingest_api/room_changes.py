@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -22,8 +21,8 @@ from ingest_api.handlers import result_response
 from ingest_api.idempotency import InFlight
 from ingest_api.interfaces import Publisher, RoomChanger
 from ingest_api.json_body import ParsedBody
-from ingest_api.large_body import LARGE_BYTES, Steps, in_slices
-from ingest_api.push import check_media_type, load, parse_body, parse_large_body
+from ingest_api.large_body import BodyReader, Steps
+from ingest_api.push import check_media_type, load, parse_any_body
 from ingest_api.request import AuthenticatedRequest, Require, Response, Route
 from ingest_api.schemas import MAX_ROOMS, Addressed, NameList, room_name
 
@@ -119,7 +118,7 @@ class RoomChangeHandlers:
         self._disconnect_schema = DisconnectRoomSchema(namespaces=namespaces)
         self._granted_prefixes = granted_prefixes
         self._in_flight = InFlight()
-        self._large_body = asyncio.Lock()
+        self._bodies = BodyReader()
 
     def routes(self, require: Require) -> tuple[Route, ...]:
         """Return the routes of these calls."""
@@ -140,7 +139,8 @@ class RoomChangeHandlers:
     async def disconnect(self, authenticated: AuthenticatedRequest) -> Response:
         """Disconnect the connections in a room."""
         check_media_type(authenticated.request, authenticated.body)
-        loaded = await self._read(self._disconnect_schema, authenticated.body)
+        body = authenticated.body
+        loaded = await self._bodies.read(body, _read(self._disconnect_schema, body))
         with self._in_flight.lock(authenticated.dedup_key):
             result = await self._publisher.disconnect_room(
                 loaded["room"],
@@ -153,7 +153,8 @@ class RoomChangeHandlers:
 
     async def _change(self, authenticated: AuthenticatedRequest, *, is_join: bool) -> Response:
         check_media_type(authenticated.request, authenticated.body)
-        loaded = await self._read(self._schema, authenticated.body)
+        body = authenticated.body
+        loaded = await self._bodies.read(body, _read(self._schema, body))
         rooms = tuple(loaded["rooms"])
         self._check_scope(authenticated.key, rooms)
         key = authenticated.dedup_key
@@ -187,21 +188,13 @@ class RoomChangeHandlers:
                     "missing_scope", f"no scope of this key lets connections join or leave {room!r}"
                 )
 
-    async def _read(self, schema: Schema, body: bytes) -> dict[str, Any]:
-        if len(body) <= LARGE_BYTES:
-            parsed = parse_body(body)
-            who = _object_of(parsed)
-            return load(schema, parsed if who is None else _with_who(parsed, parse_body(who)))
-        async with self._large_body:
-            return await in_slices(_read_large(schema, body))
 
-
-def _read_large(schema: Schema, body: bytes) -> Steps[dict[str, Any]]:
-    parsed = yield from parse_large_body(body)
+def _read(schema: Schema, body: bytes) -> Steps[dict[str, Any]]:
+    parsed = yield from parse_any_body(body)
     who = _object_of(parsed)
     if who is not None:
         try:
-            parsed = _with_who(parsed, (yield from parse_large_body(who)))
+            parsed = _with_who(parsed, (yield from parse_any_body(who)))
         except Problem as problem:
             errors = problem.errors and {f"who.{path}": found for path, found in problem.errors.items()}
             raise Problem(problem.code, problem.detail, errors=errors) from None

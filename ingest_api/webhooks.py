@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
@@ -20,8 +19,8 @@ from ingest_api.interfaces import (
     WebhookQueues,
     WebhookState,
 )
-from ingest_api.large_body import LARGE_BYTES, in_slices
-from ingest_api.push import check_media_type, read_ids, read_large_ids
+from ingest_api.large_body import BodyReader
+from ingest_api.push import check_media_type, read_values
 from ingest_api.query import Page, encode_cursor, invalid_cursor, read_page, read_query
 from ingest_api.request import AuthenticatedRequest, Response
 from ingest_api.schemas import DeadLetterIdsSchema
@@ -38,7 +37,7 @@ class WebhookHandlers:
         self._dedup = dedup
         self._clock = clock
         self._schema = DeadLetterIdsSchema()
-        self._large_body = asyncio.Lock()
+        self._bodies = BodyReader()
 
     async def webhooks(self, authenticated: AuthenticatedRequest) -> Response:
         """Return what the queue of each configured webhook holds."""
@@ -76,7 +75,8 @@ class WebhookHandlers:
         change: Callable[[str, tuple[str, ...]], Awaitable[int]],
     ) -> Response:
         check_media_type(authenticated.request, authenticated.body)
-        ids = await self._read_ids(authenticated.body)
+        body = authenticated.body
+        ids = tuple((await self._bodies.read(body, read_values(self._schema, body)))["ids"])
         webhook = self._webhook(authenticated)
 
         async def apply() -> bytes:
@@ -84,12 +84,6 @@ class WebhookHandlers:
             return orjson.dumps({member: await change(webhook, ids)})
 
         return await self._stored.apply(authenticated, apply)
-
-    async def _read_ids(self, body: bytes) -> tuple[str, ...]:
-        if len(body) <= LARGE_BYTES:
-            return read_ids(self._schema, body)
-        async with self._large_body:
-            return await in_slices(read_large_ids(self._schema, body))
 
     def _webhook(self, authenticated: AuthenticatedRequest) -> str:
         webhook = authenticated.request.webhook

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.domain.names import RESERVED_EVENTS
 from ingest_api.errors import Problem
-from ingest_api.push import fast_parse, parse_push, read_push
+from ingest_api.large_body import LARGE_BYTES
+from ingest_api.push import fast_parse, fast_push, parse_push
 from ingest_api.schemas import EmitSchema, EmitToRoomSchema
 
 NAMESPACES = ("/", "/events")
@@ -68,7 +69,7 @@ def test_fast_parse_returns_the_same_as_parse_push(schema: EmitSchema, body: byt
     if fast_parse(body, with_room=schema.to_room) is None:
         return
 
-    assert read_push(schema, body, now=0.0) == parse_push(schema, body, now=0.0)
+    assert fast_push(schema, body) == parse_push(schema, body, now=0.0)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=["user", "room"])
@@ -95,8 +96,14 @@ def test_common_bodies_take_the_fast_path(body: bytes, with_room: bool) -> None:
 
 
 def test_gateway_without_the_main_namespace_does_not_use_fast_parse() -> None:
-    with pytest.raises(Problem):
-        read_push(EmitSchema(namespaces=("/events",)), b'{"event":"note","data":1}', now=0.0)
+    assert fast_push(EmitSchema(namespaces=("/events",)), b'{"event":"note","data":1}') is None
+
+
+def test_large_body_is_not_read_in_one_step() -> None:
+    body = b'{"event":"note","data":"%b"}' % (b"x" * LARGE_BYTES)
+
+    assert fast_parse(body, with_room=False) is not None
+    assert fast_push(SCHEMAS[0], body) is None
 
 
 def test_long_white_space_is_read_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -13,14 +14,16 @@ from hypothesis import strategies as st
 from ingest_api.errors import Problem
 from ingest_api.json_body import InvalidJson, with_timestamp
 from ingest_api.large_body import (
+    LARGE_BYTES,
     MAX_SLICE_SECONDS,
+    BodyReader,
     Result,
     Steps,
     count_values,
     in_slices,
     with_timestamp_in_large,
 )
-from ingest_api.push import Push, parse_push, read_large_disconnect, read_large_push
+from ingest_api.push import Push, parse_push, read_disconnect, read_large_push
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 from tests.load.attacks.long_requests import BODIES
 from tests.support.loop_turns import with_turns
@@ -149,10 +152,10 @@ def test_levels_are_counted_outside_of_texts(levels: int, is_accepted: bool, fil
 @pytest.mark.parametrize("name", BODIES)
 def test_no_slice_of_a_body_of_one_mebibyte_takes_long(name: str) -> None:
     body = BODIES[name]
-    assert len(body) <= 1024 * 1024
+    assert LARGE_BYTES < len(body) <= 1024 * 1024
     reads = [
         read_large_push(SCHEMAS[b'"rooms"' in body[:40]], body, now=1.0),
-        read_large_disconnect(DisconnectSchema(namespaces=NAMESPACES), body),
+        read_disconnect(DisconnectSchema(namespaces=NAMESPACES), body),
     ]
     longest = 0.0
     for steps in reads:
@@ -175,3 +178,41 @@ async def test_other_tasks_run_between_the_slices() -> None:
     assert push.arguments[0].endswith('"timestamp":"1970-01-01T00:00:01.000Z"}')
     assert turns > 2
     assert MAX_SLICE_SECONDS < SLICE_SECONDS
+
+
+def logged_steps(name: str, log: list[str]) -> Steps[str]:
+    """Log each slice; a slice takes as long as one may, so that other tasks run after it."""
+    for number in range(3):
+        log.append(f"{name}{number}")
+        time.sleep(MAX_SLICE_SECONDS)
+        yield
+    return name
+
+
+async def test_large_bodies_are_read_one_after_the_other_and_small_ones_meanwhile() -> None:
+    reader, log = BodyReader(), list[str]()
+    small, large = b"x" * LARGE_BYTES, b"x" * (LARGE_BYTES + 1)
+
+    results = list[str](
+        await asyncio.gather(
+            reader.read(large, logged_steps("first", log)),
+            reader.read(large, logged_steps("second", log)),
+            reader.run_alone(logged_steps("third", log)),
+            reader.read(small, logged_steps("small", log)),
+        )
+    )
+
+    assert results == ["first", "second", "third", "small"]
+    large_steps = [each for each in log if not each.startswith("small")]
+    assert large_steps == [f"{name}{number}" for name in ("first", "second", "third") for number in range(3)]
+    assert log.index("small0") < log.index("first1")
+
+
+async def test_next_large_body_is_read_after_one_that_breaks_the_rules() -> None:
+    reader, log = BodyReader(), list[str]()
+    large = b"[" * (LARGE_BYTES + 1)
+
+    with pytest.raises(Problem):
+        await reader.read(large, read_disconnect(DisconnectSchema(namespaces=NAMESPACES), large))
+
+    assert await reader.read(large, logged_steps("next", log)) == "next"
