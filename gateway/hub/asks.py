@@ -195,7 +195,7 @@ class Asks:
     async def changed(self) -> Mapping[Ask, list[AckReport]]:
         """Wait until there is something to report; return the reports on each message, in their order.
 
-        What was returned before is reported then, or lost.
+        What was returned before is reported then, lost, or put back.
         """
         self._unreported_bytes -= self._on_the_way_bytes
         self._on_the_way_bytes = 0
@@ -203,8 +203,16 @@ class Asks:
         self._has_changed.clear()
         changed, self._changed = self._changed, {}
         for ask in changed:
-            self._on_the_way_bytes += sum([_size(ack.arguments, ack.binary) for ack in ask.listed])
+            self._on_the_way_bytes += _sum(ask.listed)
         return {ask: _reports(ask) for ask in changed}
+
+    def put_back(self, ask: Ask, reports: Iterable[AckReport]) -> None:
+        """Have the acknowledgements in reports of ``changed`` that were not sent reported again, before newer ones."""
+        acks = [ack for report in reports for ack in report.acks]
+        ask.listed[:0] = acks
+        ask.reported -= len(acks)
+        self._on_the_way_bytes -= _sum(acks)
+        self._note(ask)
 
     def _note(self, ask: Ask) -> None:
         """Have the ask reported, and close it if no acknowledgement can follow that is wanted."""
@@ -242,6 +250,11 @@ def _size(arguments: str, binary: tuple[str, ...]) -> int:
     return len(arguments) + sum(map(len, binary)) + _ACK_BYTES
 
 
+def _sum(acks: Iterable[ClientAck]) -> int:
+    """Return what acknowledgements count together."""
+    return sum([_size(ack.arguments, ack.binary) for ack in acks])
+
+
 def _reports(ask: Ask) -> list[AckReport]:
     """Return what is to be reported, in reports of limited size; the last one has all that is known."""
     batches: list[list[ClientAck]] = [[]]
@@ -258,6 +271,5 @@ def _reports(ask: Ask) -> list[AckReport]:
         ask.reported += len(batch)
         reports.append(AckReport(ask.asked, ask.reported, ask.gone, ask.unawaited_count, tuple(batch)))
     # Acknowledgements that are not listed came after those that are.
-    ask.reported = ask.acked
     reports[-1] = reports[-1]._replace(acked=ask.acked)
     return reports

@@ -303,7 +303,7 @@ class Ask:
         self.sent_at = time.monotonic()
         self.ends_at = self.sent_at + terms.seconds
         self.asked = self.acked = self.gone = self.reported = self.unawaited_count = 0
-        """As in AckReport; ``reported`` is how many acknowledgements were reported."""
+        """As in AckReport; ``reported`` is how many listed acknowledgements were reported."""
         self.waiting: dict[Connection, None] = {}
         """The connections that have not answered."""
         self.unawaited: dict[Connection, None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
@@ -23,6 +24,8 @@ MAX_WAITS: Final = 1_000
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 """Bytes of all acknowledgements that these requests hold."""
 SWEEP_SECONDS: Final = 1.0
+REPEAT_SECONDS: Final = 0.5
+"""The time after which reports that could not be sent are sent again."""
 ACKED, GONE, SILENT = "acked", "gone", "silent"
 _ENTRY_BYTES: Final = 128
 """What an acknowledgement takes in an answer, beside its arguments and the names in it."""
@@ -33,14 +36,16 @@ log = structlog.get_logger(__name__)
 class AckReporter:
     """Reports what connections of this replica acknowledged, to the replicas whose backends wait for it.
 
-    What happened in one turn of the event loop is one report for each message.
+    What happened in one turn of the event loop is one report for each message. A report that cannot be sent is
+    repeated until the time of its message is over.
     """
 
     def __init__(self, *, asks: Asks, replies: Replies, metrics: MetricFactory) -> None:
         self._asks = asks
         self._replies = replies
         self._failed = metrics.counter(
-            "ack_reports_failed", "Reports about acknowledgements that did not reach the shared state."
+            "ack_reports_failed",
+            "Attempts to report acknowledgements that did not reach the shared state.",
         )
 
     async def run(self) -> None:
@@ -53,16 +58,25 @@ class AckReporter:
         while True:
             changed = await self._asks.changed()
             # Each ask is reported in order, and does not wait for others.
-            await asyncio.gather(*[self._send(ask, reports) for ask, reports in changed.items()])
+            sent = await asyncio.gather(*[self._send(ask, reports) for ask, reports in changed.items()])
+            if not all(sent):
+                await asyncio.sleep(REPEAT_SECONDS)
 
-    async def _send(self, ask: Ask, reports: Sequence[AckReport]) -> None:
+    async def _send(self, ask: Ask, reports: Sequence[AckReport]) -> bool:
+        """Send reports in order; return whether all were. One with an unknown outcome changes nothing if repeated."""
+        done = 0
         try:
             for report in reports:
                 await self._replies.send(ask.reply_to, ask.message_id, encode_report(report))
+                done += 1
         except (BrokerUnavailable, BrokerTimeout) as error:
-            # The next report has the same numbers; the acknowledgements themselves are lost.
             self._failed.count()
-            log.warning("ack.report_failed", code=error.code, message_id=ask.message_id)
+            if time.monotonic() < ask.ends_at:
+                self._asks.put_back(ask, reports[done:])
+            else:
+                log.warning("ack.report_failed", code=error.code, message_id=ask.message_id)
+            return False
+        return True
 
     async def _sweep(self) -> None:
         while True:

@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from tests.support.clients import NodeClients, StockClient
-from tests.support.cluster import resident_bytes
+from tests.support.cluster import metric, resident_bytes
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import wait_until
 
 ROOM = "org:crowd"
 CLIENTS = 300
 FROZEN = 9
 LEASE_SECONDS = 5.0
+FAILED_REPORTS = "sio_gateway_ack_reports_failed_total"
 
 
 @dataclass
@@ -172,6 +174,32 @@ def test_client_that_moves_to_another_replica_or_is_drained_is_gone(crowd: Crowd
     )
     for client in (moving, staying):
         client.disconnect()
+
+
+def test_acknowledgement_is_reported_once_redis_is_back(own_redis: RedisServer, node: NodeClients) -> None:
+    settings: dict[str, Any] = {"lease_seconds": 60, "subscription_timeout_seconds": 60}
+    with ExitStack() as stack:
+        proxy = stack.enter_context(TcpProxy(own_redis.port))
+        origin = GatewayProcess(replica_id="origin", redis_url=own_redis.url, **settings)
+        stack.callback(origin.kill)
+        away = GatewayProcess(replica_id="away", redis_url=proxy.redis_url, **settings)
+        stack.callback(away.kill)
+        client = node.open(away.url, token=away.token("ann"), transports=["websocket"]).connected()
+        with ThreadPoolExecutor() as pool:
+            ack = {"want": "all", "timeout_seconds": 25}
+            answer = pool.submit(origin.backend.push_user, "ann", "ask", 1, ack=ack)
+            client.wait("event", event="ask")
+            proxy.break_connections()
+            client.answer_kept("here")
+            wait_until(lambda: metric(away, FAILED_REPORTS) >= 2, "the report fails more than once")
+            proxy.accept_connections()
+            body = answer.result().body
+        client.disconnect()
+
+        assert (body["complete"], body["asked"], body["acked"]) == (True, 1, 1)
+        assert [each["data"] for each in body["acks"]] == ["here"]
+        assert "truncated" not in body
+        assert not [line for line in away.log.entries if line.get("event") == "ack.report_failed"]
 
 
 def test_a_hundred_large_acknowledgements_are_bounded(crowd: Crowd) -> None:

@@ -221,6 +221,31 @@ async def test_acknowledgements_beyond_what_waits_to_be_reported_are_counted_alo
     assert 600 < counted(metrics, "emit_asks_bytes")[""] < 1_000
 
 
+async def test_reports_that_were_not_sent_are_reported_again_before_newer_ones() -> None:
+    harness = AskingHub(max_ack_bytes=3 * MAX_REPORT_BYTES)
+    members = [harness.join(str(number)) for number in range(7)]
+    message_id = await harness.ask()
+    await harness.reported()
+    large = '["' + "x" * (MAX_REPORT_BYTES // 2 - 200) + '"]'
+    for member in members[:3]:
+        harness.acknowledge(*member, large)
+    [(ask, reports)] = (await harness.hub.asks.changed()).items()
+    assert [report.acked for report in reports] == [2, 3]
+    harness.acknowledge(*members[3], large)
+
+    harness.hub.asks.put_back(ask, reports[1:])
+
+    again = (await harness.reported())[message_id]
+    assert [(report.acked, [ack.sid for ack in report.acks]) for report in again] == [(4, ["2", "3"])]
+    # One that is not listed is counted in the last report, whether that is repeated or not.
+    for member in members[4:]:
+        harness.acknowledge(*member, large)
+    [(ask, reports)] = (await harness.hub.asks.changed()).items()
+    harness.hub.asks.put_back(ask, reports)
+    assert (await harness.reported())[message_id] == reports
+    assert [(report.acked, [ack.sid for ack in report.acks]) for report in reports] == [(7, ["4", "5"])]
+
+
 async def test_large_acknowledgements_are_reported_one_after_the_other() -> None:
     harness = AskingHub()
     members = [harness.join(str(number)) for number in range(6)]
