@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
@@ -16,6 +16,7 @@ from gateway.hub import Hub
 from gateway.interfaces import Clock, Schedule, State, Webhooks
 from gateway.metrics import MetricFactory
 from gateway.services.client_events import ClientEvents, Effects
+from gateway.services.counted_disconnects import CountedDisconnects
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
@@ -25,6 +26,7 @@ from gateway.services.replay import Replayer
 from gateway.services.replay_budget import ReplayBudget
 from gateway.services.room_changes import RoomChangeListener
 from gateway.services.socket_data import SocketDataChanges
+from gateway.services.token_revocation import CLOCK_MARGIN_SECONDS, TokenRevocations
 from gateway.settings import Settings
 from gateway.socketio_server.server import SocketIOOptions
 from gateway.socketio_server.unfinished_packets import AttachmentLimits
@@ -63,6 +65,31 @@ def max_parked_of_user(settings: Settings) -> int:
     return _PARKED_PER_CONNECTION * settings.max_connections_per_user
 
 
+def revocation_kept_seconds(settings: Settings) -> float:
+    """Return for how long a revocation is kept: until no token that it covers is accepted any more.
+
+    Such a token may be issued as far in the future as clocks may differ, and is accepted as much longer than it lives.
+    """
+    return settings.revocation_seconds + 2 * settings.jwt_leeway_seconds + CLOCK_MARGIN_SECONDS
+
+
+def build_token_revocations(
+    settings: Settings,
+    disconnects: CountedDisconnects,
+    issuers: Callable[[], Collection[str]],
+    clock: Clock,
+) -> TokenRevocations:
+    """Return what revokes single tokens. ``issuers`` returns the issuers in effect."""
+    return TokenRevocations(
+        disconnects=disconnects,
+        clock=clock,
+        namespaces=settings.namespaces,
+        issuers=issuers,
+        leeway_seconds=settings.jwt_leeway_seconds,
+        max_kept_seconds=revocation_kept_seconds(settings),
+    )
+
+
 def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
     """Return the state of a replica without Redis."""
     return MemoryState(
@@ -73,7 +100,7 @@ def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
         history_bytes=settings.history_bytes,
         recovery_seconds=settings.recovery_seconds,
         history_slack_seconds=history_slack_seconds(settings),
-        revocation_seconds=settings.revocation_seconds,
+        revocation_seconds=revocation_kept_seconds(settings),
         max_parked_of_user=max_parked_of_user(settings),
     )
 
@@ -94,7 +121,7 @@ def build_redis_state(settings: Settings, degraded_mode: DegradedMode, metrics: 
         history_slack_seconds=history_slack_seconds(settings),
         lease_seconds=settings.lease_seconds,
         subscription_timeout_seconds=settings.subscription_timeout_seconds,
-        revocation_seconds=settings.revocation_seconds,
+        revocation_seconds=revocation_kept_seconds(settings),
         namespaces=settings.namespaces,
         max_parked_of_user=max_parked_of_user(settings),
         on_gap=degraded_mode.on_history_gap,

@@ -11,12 +11,12 @@ from gateway.domain.sampling import Sampling
 from gateway.interfaces import Clock, State
 from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.runtime.events import CurrentPushSchemas
+from gateway.runtime.from_settings import build_token_revocations
 from gateway.runtime.webhook_queues import ConfiguredQueues, ConfiguredWebhooks
 from gateway.services.counted_disconnects import CountedDisconnects
 from gateway.services.message_history import MessageHistory
 from gateway.services.room_changes import RoomChangePublisher
 from gateway.services.socket_data import SocketDataChanges
-from gateway.services.token_revocation import TokenRevocations
 from gateway.settings import Settings
 from ingest_api import app as rest
 from ingest_api.access_log import RejectionLimit
@@ -51,14 +51,7 @@ def build_rest_api(
     rejections: RejectionLimit,
 ) -> RestApi:
     """Build the REST API. ``keys`` are the ingest keys by id; the rest is as in ``create_rest_api``."""
-    revocations = TokenRevocations(
-        disconnects=disconnects,
-        clock=clock,
-        namespaces=settings.namespaces,
-        issuers=issuers,
-        leeway_seconds=settings.jwt_leeway_seconds,
-        revocation_seconds=settings.revocation_seconds,
-    )
+    revocations = build_token_revocations(settings, disconnects, issuers, clock)
     revoking = RevocationHandlers(revocations=revocations, answers=state.acks, dedup=state.dedup)
     room_changes = _room_changes(settings, state, publisher, factory, granted_prefixes)
     groups = (_history(settings, state, factory), room_changes, _listings(settings, state), revoking)

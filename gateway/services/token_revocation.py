@@ -25,19 +25,19 @@ class TokenRevocations:
         namespaces: Collection[str],
         issuers: Callable[[], Collection[str]],
         leeway_seconds: float,
-        revocation_seconds: float,
+        max_kept_seconds: float,
     ) -> None:
         """``issuers`` returns the issuers in effect; the empty name stands for the keys of JWT_*.
 
-        ``leeway_seconds``: how long after its end a token is still accepted. ``revocation_seconds``: the longest
-        lifetime of a token.
+        ``leeway_seconds``: how long after its end a token is still accepted. ``max_kept_seconds``: how long no token
+        is accepted any more that was valid when it was revoked.
         """
         self._disconnects = disconnects
         self._clock = clock
         self._namespaces = tuple(namespaces)
         self._issuers = issuers
         self._leeway_seconds = leeway_seconds
-        self._revocation_seconds = revocation_seconds
+        self._max_kept_seconds = max_kept_seconds
 
     def issuers(self) -> Collection[str]:
         """Return the issuers whose tokens may be revoked; the empty name stands for the keys of JWT_*."""
@@ -46,11 +46,11 @@ class TokenRevocations:
     async def revoke(self, jti: str, *, issuer: str, expires_at: float | None) -> DisconnectCount:
         """Revoke a token until it has expired; return how many connections that ended.
 
-        ``expires_at`` is its ``exp``; None keeps the revocation for as long as a token may live.
+        ``expires_at`` is its ``exp``; None keeps the revocation for ``max_kept_seconds``.
 
         Raises: what ``CountedDisconnects.disconnect`` raises.
         """
-        now, kept_seconds = self._clock.now(), self._revocation_seconds
+        now, kept_seconds = self._clock.now(), self._max_kept_seconds
         if expires_at is not None:
             left = max(0.0, expires_at - now) + self._leeway_seconds + CLOCK_MARGIN_SECONDS
             kept_seconds = min(left, kept_seconds)

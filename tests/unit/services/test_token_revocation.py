@@ -23,7 +23,7 @@ from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.hub.transports import identity
 from tests.unit.services.harness import Services
 
-LEEWAY_SECONDS, REVOCATION_SECONDS = 5.0, 10_000.0
+LEEWAY_SECONDS, MAX_KEPT_SECONDS = 5.0, 10_000.0
 
 
 def with_token(jti: str, user: str = "ann", issuer: str = "") -> Identity:
@@ -37,7 +37,7 @@ def revocations(services: Services) -> TokenRevocations:
         namespaces=("/", "/events"),
         issuers=lambda: ("",),
         leeway_seconds=LEEWAY_SECONDS,
-        revocation_seconds=REVOCATION_SECONDS,
+        max_kept_seconds=MAX_KEPT_SECONDS,
     )
 
 
@@ -182,10 +182,10 @@ async def test_client_that_was_away_resumes_although_other_tokens_were_revoked_m
 @pytest.mark.parametrize(
     ("expires_in", "kept_seconds"),
     [
-        (None, REVOCATION_SECONDS),
+        (None, MAX_KEPT_SECONDS),
         (1000.0, 1000.0 + LEEWAY_SECONDS + CLOCK_MARGIN_SECONDS),
         (-1000.0, LEEWAY_SECONDS + CLOCK_MARGIN_SECONDS),
-        (1e9, REVOCATION_SECONDS),
+        (1e9, MAX_KEPT_SECONDS),
     ],
 )
 async def test_revocation_is_kept_until_its_token_is_accepted_nowhere(
