@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -237,25 +238,48 @@ def test_repeat_is_answered_while_the_first_request_waits(
     assert first.result().body["acks"][0]["data"] == "now"
 
 
+@contextmanager
+def calling(gateway: GatewayProcess, user: str, *, timeout_seconds: float, **more: str) -> Iterator[None]:
+    """A caller that waits for the first acknowledgement, and closes its connection at the end."""
+    body = json.dumps({"event": "ask", "ack": {"want": "first", "timeout_seconds": timeout_seconds}}).encode()
+    target = f"/emit/user/{user}"
+    address = urlsplit(gateway.url)
+    headers = gateway.backend.sign("POST", target, body) | more
+    headers |= {"Host": "gateway", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(f"POST {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        yield
+
+
 @pytest.mark.parametrize("more", [{}, {"Connection": "close"}], ids=["fast path", "aiohttp"])
 def test_caller_that_hangs_up_ends_the_wait(
     gateway: GatewayProcess, node: NodeClients, user: str, more: dict[str, str]
 ) -> None:
     opened(node, gateway, user)
-    body = json.dumps({"event": "ask", "ack": {"want": "first", "timeout_seconds": 25}}).encode()
-    target = f"/emit/user/{user}"
-    address = urlsplit(gateway.url)
 
     for _ in range(3):
-        headers = gateway.backend.sign("POST", target, body) | more
-        headers |= {"Host": "gateway", "Content-Type": "application/json", "Content-Length": str(len(body))}
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        with socket.create_connection((address.hostname, address.port)) as connection:
-            connection.sendall(f"POST {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        with calling(gateway, user, timeout_seconds=25, **more):
             wait_until(lambda: waits(gateway) == 1, "the request waits")
         started = time.monotonic()
         wait_until(lambda: waits(gateway) == 0, "the wait has ended")
         assert time.monotonic() - started < 10
+
+
+def test_clients_of_a_caller_that_hung_up_are_awaited_until_the_timeout(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    def asks() -> float:
+        return metric(gateway, "sio_gateway_emit_asks_open")
+
+    opened(node, gateway, user)
+    wait_until(lambda: asks() == 0, "no ask of another test is open")
+
+    with calling(gateway, user, timeout_seconds=3):
+        wait_until(lambda: asks() == 1, "the client is asked")
+
+    wait_until(lambda: waits(gateway) == 0, "the wait has ended")
+    wait_until(lambda: asks() == 0, "the timeout has closed the ask")
 
 
 def test_other_requests_are_answered_while_one_waits(
