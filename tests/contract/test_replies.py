@@ -6,11 +6,16 @@ import asyncio
 
 import pytest
 
+from gateway.domain.acks import FIRST, AckTerms
 from gateway.domain.messages import LogEntry, Reply, RoomChange, new_id
 from tests.contract.recording_listener import listening
 from tests.contract.states import REPLICA, StateUnderTest
 from tests.contract.values import at, connection, disconnect_command, message
 from tests.support.waiter import TIMEOUT_SECONDS
+
+LARGE = ('"' + "x" * 200_000 + '"',)
+MANY = tuple(f"{number:0>300}" for number in range(300))
+"""Larger than what Redis publishes itself: its channels carry a pointer to such an entry."""
 
 
 class ReplyRecorder:
@@ -114,8 +119,18 @@ async def test_result_names_no_replica_once_its_connection_has_left(state: State
         message("room")._replace(reply_to=REPLICA),
         disconnect_command("ann", at=1_700_000_000.0)._replace(reply_to=REPLICA),
         RoomChange(new_id(), "/", ("room",), ("other",), is_join=False, reply_to=REPLICA),
+        message("room", arguments=LARGE)._replace(reply_to=REPLICA),
+        message("room", arguments=LARGE)._replace(reply_to=REPLICA, ack=AckTerms(FIRST, 5.0)),
+        RoomChange(new_id(), "/", ("room",), MANY, is_join=False, reply_to=REPLICA),
     ],
-    ids=["message", "disconnect command", "room change"],
+    ids=[
+        "message",
+        "disconnect command",
+        "room change",
+        "large message",
+        "large message with ack",
+        "large room change",
+    ],
 )
 async def test_replica_that_the_result_names_gets_the_entry_although_it_has_just_unsubscribed(
     state: StateUnderTest, entry: LogEntry
@@ -124,11 +139,13 @@ async def test_replica_that_the_result_names_gets_the_entry_although_it_has_just
     await state.broker.subscribe(addresses)
     await state.presence.register(connection("s1", "ann"), ["room", "user:ann"])
     unwanted, wanted = message("room"), message("still here")
+    unwanted_large = message("room", arguments=LARGE)
 
     async with listening(state.broker) as listener:
         await state.broker.unsubscribe(addresses[:2])
         assert (await state.broker.append(entry)).replicas == (REPLICA,)
         await state.broker.append(unwanted)
+        await state.broker.append(unwanted_large)
         await state.broker.append(wanted)
 
         assert await listener.entries() == [entry, wanted]

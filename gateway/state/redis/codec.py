@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition
-from gateway.domain.messages import LogEntry, Message, PublishResult, Reply, is_volatile
+from gateway.domain.messages import LogEntry, Message, PublishResult, Reply, is_volatile, wants_replies
 from gateway.domain.positions import Position
 from gateway.state.redis.records import (
     FIELD,
@@ -110,7 +110,8 @@ class Codec:
 
     def pointer(self, entry: LogEntry) -> bytes:
         """Encode the pointer that stands for a large record."""
-        return FIELD.join((f"{self._writes}N", entry.id, "v" if is_volatile(entry) else "")).encode()
+        flags = ("v" if is_volatile(entry) else "") + ("r" if wants_replies(entry) else "")
+        return FIELD.join((f"{self._writes}N", entry.id, flags)).encode()
 
     def probe(self, token: str) -> bytes:
         """Encode a probe without the generation of the log, which the script appends."""

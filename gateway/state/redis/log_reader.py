@@ -386,4 +386,6 @@ def _is_always_wanted(sent: Logged | Pointer) -> bool:
 
     If the last one has just left, the result of an entry may still name this replica as one that replies.
     """
-    return isinstance(sent, LossMarker) or (not isinstance(sent, Pointer) and wants_replies(sent))
+    if isinstance(sent, Pointer):
+        return sent.wants_replies
+    return isinstance(sent, LossMarker) or wants_replies(sent)

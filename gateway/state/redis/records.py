@@ -14,7 +14,8 @@ event may be anything; it is the one field that is escaped, as JSON, if it has t
     5T  SessionTakeover: id, namespace, sid, owner
     5D  DataChange: id, namespace, sid, version, data
     5L  LossMarker: id
-    5N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
+    5N  Pointer to a record that is too large for a channel: id, flags
+                                                                                   flags: v volatile, r replies wanted
     5C  Probe: token of the process and number, generation of the log
     5W  QueueWake: webhook, partition
     5R  Reply: id of the entry, replica, content
@@ -90,10 +91,14 @@ class LossMarker:
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Stands for an entry that is in the log at the position of its frame, or, if volatile, under its id for 20 s."""
+    """Stands for an entry that is in the log at the position of its frame, or, if volatile, under its id for 20 s.
+
+    ``wants_replies``: as of the entry.
+    """
 
     id: str
     volatile: bool
+    wants_replies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +304,11 @@ def _decode_loss_marker(fields: list[str]) -> LossMarker:
 
 
 def _decode_pointer(fields: list[str]) -> Pointer:
-    _, id_, flags = fields
-    if not id_ or flags not in {"", "v"}:
+    kind, id_, flags = fields
+    known = {"", "v", "r", "vr"} if int(kind[0]) >= REPLY_FORMAT else {"", "v"}
+    if not id_ or flags not in known:
         raise ValueError("an empty or malformed field")
-    return Pointer(id_, volatile=flags == "v")
+    return Pointer(id_, volatile=flags.startswith("v"), wants_replies=flags.endswith("r"))
 
 
 def _decode_probe(fields: list[str]) -> Probe:

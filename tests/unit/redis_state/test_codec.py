@@ -11,12 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.acks import AckTerms
-from gateway.domain.messages import DisconnectCommand, LogEntry, Message, Reply, RoomChange, SessionTakeover
+from gateway.domain.messages import (
+    DisconnectCommand,
+    LogEntry,
+    Message,
+    Reply,
+    RoomChange,
+    SessionTakeover,
+    is_volatile,
+    wants_replies,
+)
 from gateway.domain.names import RESERVED_EVENTS
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from gateway.state.redis.codec import Codec, decode_publish_result
-from gateway.state.redis.records import DecodeError, FormatTooOld
+from gateway.state.redis.records import DecodeError, FormatTooOld, Pointer
 from tests.integration.redis_state.replicas import previous_release
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])
@@ -128,6 +137,34 @@ def test_entry_that_the_previous_release_cannot_read_is_not_encoded_for_it(entry
         ours.encode(entry)
     with pytest.raises(DecodeError):
         theirs.decode_entry(Codec().encode(entry))
+
+
+@given(entry=st.one_of(MESSAGES, DISCONNECT_COMMANDS, SESSION_TAKEOVERS, NEW_ENTRIES))
+def test_pointer_has_what_is_needed_to_fetch_its_entry(entry: LogEntry) -> None:
+    codec = Codec()
+
+    frame = codec.decode_frame(b"12-3\n" + codec.pointer(entry) + b"\x1e77")
+
+    assert frame.sent == Pointer(entry.id, is_volatile(entry), wants_replies(entry))
+    with pytest.raises(DecodeError, match="no entry"):
+        codec.decode_entry(codec.pointer(entry))
+
+
+@given(entry=st.one_of(MESSAGES, DISCONNECT_COMMANDS, SESSION_TAKEOVERS))
+def test_pointer_encoded_for_the_previous_release_is_decoded_there(entry: LogEntry) -> None:
+    ours, theirs = Codec(), previous_release()
+    ours.negotiate(theirs.newest)
+
+    pointer = ours.pointer(entry)
+
+    assert pointer == theirs.pointer(entry)
+    assert theirs.decode_frame(b"1-0\n" + pointer + b"\x1e77").sent == Pointer(entry.id, is_volatile(entry))
+
+
+@pytest.mark.parametrize("record", [b"4N\x1eid\x1er", b"5N\x1eid\x1erv", b"5N\x1eid\x1err", b"5N\x1e\x1er"])
+def test_pointer_with_unknown_flags_is_malformed(record: bytes) -> None:
+    with pytest.raises(DecodeError, match="malformed"):
+        Codec().decode_frame(b"1-0\n" + record + b"\x1e77")
 
 
 @given(reply=REPLIES)
