@@ -28,8 +28,8 @@ def batch(file: str, idempotency_key: str | None, url: str | None) -> None:
 
     FILE is JSON, and - is stdin: a list of up to 100 messages, or an object with the member `messages`. Each message
     has `to` ({"user":…}, {"users":[…]}, {"room":…}, {"rooms":[…]} or "everyone") and `event`, and may have `data` or
-    `args`, `namespace`, `except`, `all`, `volatile` and `timestamp`. Signs with GATEWAY_KEY and GATEWAY_SECRET, else
-    with the first of GATEWAY_INGEST_KEYS. Prints the JSON response of the gateway.
+    `args`, `namespace`, `except`, `all`, `volatile`, `timestamp`, `binary` and `ttl`. Signs with GATEWAY_KEY and
+    GATEWAY_SECRET, else with the first of GATEWAY_INGEST_KEYS. Prints the JSON response of the gateway.
 
     \b
     Examples:
