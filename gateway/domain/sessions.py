@@ -85,11 +85,17 @@ class RecoverySession:
         return {room: self.visible_from(room) for room in self.rooms}
 
     def with_rooms(
-        self, rooms: Collection[str], at: Position, *, joined: Collection[str] = ()
+        self,
+        rooms: Collection[str],
+        at: Position,
+        *,
+        joined: Collection[str] = (),
+        changed_at: Position | None = None,
     ) -> RecoverySession:
         """Return the session with other rooms: those it had keep their position, new ones are joined ``at``.
 
-        ``joined`` are those of the rooms that no token granted.
+        ``joined`` are those of the rooms that no token granted; ``changed_at`` is the position of the change of a
+        backend.
         """
         joined_at = {
             room: self.joined_at.get(room, at) if room in self.rooms else at
@@ -102,6 +108,7 @@ class RecoverySession:
             joined_at=joined_at,
             joined_rooms=frozenset(joined),
             left=self._left(self.joined_rooms.difference(rooms), at),
+            changed_at=changed_at or self.changed_at,
         )
 
     def _left(self, rooms: Collection[str], at: Position) -> tuple[Stay, ...]:
@@ -118,16 +125,15 @@ class RecoverySession:
             return self
         if change.is_join:
             added = [room for room in change.changed if room not in self.rooms]
-            changed = self.with_rooms(self.rooms.union(added), at, joined=self.joined_rooms.union(added))
+            rooms, joined = self.rooms.union(added), self.joined_rooms.union(added)
         else:
             left = [
                 room
                 for room in self.joined_rooms.intersection(change.changed)
                 if positions.is_after(at, self.visible_from(room))
             ]
-            joined = self.joined_rooms.difference(left)
-            changed = self.with_rooms(self.rooms.difference(left), at, joined=joined)
-        return replace(changed, changed_at=at)
+            rooms, joined = self.rooms.difference(left), self.joined_rooms.difference(left)
+        return self.with_rooms(rooms, at, joined=joined, changed_at=at)
 
     def began_at(self, position: Position, visible: VisibleRooms) -> RecoverySession:
         """Return the session as if it had begun at an earlier position, and joined its rooms when ``visible`` says."""

@@ -268,6 +268,7 @@ def build_room_change_listener(
         memberships=memberships,
         disconnector=disconnector,
         fall_behind=replayer.fall_behind,
+        continue_after=replayer.continue_after,
     )
 
 

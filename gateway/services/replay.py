@@ -101,6 +101,15 @@ class Replayer:
         connection.fall_behind(skipped)
         self._replays.put_nowait(_Replay(connection, max(after, *known, key=positions.order), None))
 
+    def continue_after(self, connection: Connection, after: Position) -> None:
+        """Make a connection that is REPLAYING, and has everything up to a position, LIVE once it has what is newer."""
+        if connection.state is not ConnectionState.REPLAYING:
+            return
+        if connection.has_received(after):
+            connection.go_live()
+        else:
+            self._replays.put_nowait(_Replay(connection, after, None))
+
     async def run(self) -> None:
         """Continue the replays, until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Final, NamedTuple
 
 import structlog
@@ -33,6 +34,8 @@ LOCK_SECONDS: Final = 0.1
 """How long the listener waits for other changes of the rooms of its connections; then they replay this one."""
 APPLY_SECONDS: Final = 5.0
 """How long the listener repeats what the state does not do; then it disconnects the clients, which resume."""
+LARGE: Final = 200
+"""Connections whose rooms are written before the next entry is delivered; of a larger change it is done meanwhile."""
 _RETRY_SECONDS: Final = 0.1
 _BATCH: Final = 50
 JOIN, LEAVE = "join", "leave"
@@ -147,11 +150,25 @@ class _Replies:
         return []
 
 
+class _Applied(NamedTuple):
+    """A change that connections have in the hub, and not in the state yet; their rooms are locked."""
+
+    change: RoomChange
+    position: Position
+    connections: Sequence[Connection]
+    rejected: int
+    """How many connections would be in too many rooms."""
+    failure: str
+    """Why the change cannot be applied, or nothing."""
+
+
 class RoomChangeListener:
     """Delivers entries to the hub, and applies changes of rooms to the connections of this replica.
 
-    Nothing is delivered while a change is applied. A connection that does not get its rooms in time is disconnected. It
-    has received nothing that is newer, so it finds the change in the history when it is resumed.
+    A connection receives nothing newer than a change until the state has its rooms: one that is lost before finds the
+    change in the history when it is resumed, and so does one that does not get its rooms in time and is disconnected.
+    Nothing at all is delivered while a change of at most LARGE connections is written. With a larger one they are
+    REPLAYING meanwhile, the others get their messages, and the next large change waits.
     """
 
     def __init__(
@@ -164,8 +181,9 @@ class RoomChangeListener:
         memberships: Memberships,
         disconnector: Disconnector,
         fall_behind: Callable[[Connection, Position, Position], None],
+        continue_after: Callable[[Connection, Position], None],
     ) -> None:
-        """``fall_behind`` is that of Replayer."""
+        """``fall_behind`` and ``continue_after`` are those of Replayer."""
         self._hub = hub
         self._broker = broker
         self._rooms = rooms
@@ -173,9 +191,12 @@ class RoomChangeListener:
         self._memberships = memberships
         self._disconnector = disconnector
         self._fall_behind = fall_behind
+        self._continue_after = continue_after
         self._delivered = positions.START
         """The position of the entry that was delivered last."""
         self._unsent: asyncio.Queue[tuple[RoomChange, int]] = asyncio.Queue()
+        self._large: asyncio.Queue[_Applied] = asyncio.Queue(1)
+        """The large change that is to be written, until ``task_done`` is called for it."""
 
     def deliver(self, entry: LogEntry, position: Position, *, more: bool = False) -> Awaitable[None]:
         """Deliver an entry; see ``interfaces.Deliver``."""
@@ -185,7 +206,12 @@ class RoomChangeListener:
         return self._hub.deliver(entry, position, more=more)
 
     async def run(self) -> None:
-        """Send replies, until cancelled."""
+        """Send replies and write large changes, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send_replies(), name="replies to room changes")
+            tasks.create_task(self._write_large(), name="large room changes")
+
+    async def _send_replies(self) -> None:
         while True:
             change, rejected = await self._unsent.get()
             # Else a volatile message after the answer could come behind a later change of the same rooms.
@@ -196,37 +222,49 @@ class RoomChangeListener:
             except (BrokerUnavailable, BrokerTimeout) as error:
                 log.warning("rooms.reply_failed", id=change.id, code=error.code)
 
+    async def _write_large(self) -> None:
+        while True:
+            applied = await self._large.get()
+            try:
+                await self._write(applied)
+            finally:
+                self._large.task_done()
+
     async def _deliver_change(self, change: RoomChange, position: Position) -> None:
         await self._hub.deliver(change, position)  # everything before it is written
-        members = [
-            each
-            for each in await self._hub.recipients(change, change.addresses)
-            if _is_to_be_changed(each, position)
-        ]
-        locked: list[Connection] = []
+        recipients = await self._hub.recipients(change, change.addresses)
+        if len(recipients) > LARGE:
+            # Else each connection of the large change before it would replay this one by itself.
+            await self._large.join()
+            recipients = await self._hub.recipients(change, change.addresses)
+        members = [each for each in recipients if _is_to_be_changed(each, position)]
+        locked: dict[Connection, None] = {}
         try:
             await self._lock(members, locked, position)
-            rejected = await self._apply(change, position, locked)
+            applied = await self._apply(change, position, list(locked))
+            for each in applied.connections:
+                del locked[each]  # unlocked once its rooms are written
         finally:
-            for each in locked:
-                if each.rooms_lock is not None:
-                    each.rooms_lock.release()
+            _unlock(locked)
+        if len(applied.connections) > LARGE:
+            _hold(applied.connections, position)
+            self._large.put_nowait(applied)
+        else:
+            await self._write(applied)
         self._delivered = position
-        if change.reply_to:
-            self._unsent.put_nowait((change, rejected))
 
     async def _lock(
-        self, connections: Iterable[Connection], locked: list[Connection], position: Position
+        self, connections: Sequence[Connection], locked: dict[Connection, None], position: Position
     ) -> None:
         """Lock the rooms of connections, and add these to ``locked``.
 
         A connection for which it takes too long replays the change; without a session it is disconnected.
         """
         deadline = asyncio.get_running_loop().time() + LOCK_SECONDS
-        for connection in connections:
+        for number, connection in enumerate(connections, 1):
             lock = connection.rooms_lock = connection.rooms_lock or asyncio.Lock()
             try:
-                async with asyncio.timeout_at(deadline if lock.locked() else None):
+                async with asyncio.timeout_at(deadline) if lock.locked() else nullcontext():
                     await lock.acquire()
             except TimeoutError:
                 if connection.session is None:
@@ -234,66 +272,92 @@ class RoomChangeListener:
                 elif connection.state is ConnectionState.LIVE:
                     self._fall_behind(connection, position, self._delivered)
             else:
-                locked.append(connection)
+                locked[connection] = None
+            if number % _BATCH == 0:
+                await asyncio.sleep(0)
 
-    async def _apply(self, change: RoomChange, position: Position, connections: Sequence[Connection]) -> int:
-        """Apply a change to locked connections; return how many would be in too many rooms."""
+    async def _apply(
+        self, change: RoomChange, position: Position, connections: Sequence[Connection]
+    ) -> _Applied:
+        """Apply a change to locked connections on this replica."""
         addresses = [Address(change.namespace, room) for room in change.changed]
-        rejected, failure = 0, ""
+        changed, rejected, failure = [], 0, ""
+        # The hub first: a room without connections may be unsubscribed by the connection that left it last.
+        for number, each in enumerate(connections, 1):
+            session = None if each.session is None else each.session.changed_by(change, position)
+            rooms = each.rooms_after(change, position) if session is None else session.rooms
+            if rooms != each.rooms and self._memberships.is_within_limit(each, rooms):
+                self._hub.change_rooms(each, rooms)
+                each.session = session
+                changed.append(each)
+            else:
+                rejected += rooms != each.rooms
+                each.note_changes(position)
+            if number % _BATCH == 0:
+                await asyncio.sleep(0)
         try:
-            for start in range(0, len(connections), _BATCH):
-                batch = connections[start : start + _BATCH]
-                changing = [each for each in batch if each.rooms_after(change, position) != each.rooms]
-                fitting = [each for each in changing if self._fits(each, change, position)]
-                rejected += len(changing) - len(fitting)
-                for each in batch:
-                    if each not in fitting:
-                        each.note_changes(position)
-                failure = failure or await self._change(change, position, fitting, addresses)
-                if failure:
-                    self._disconnect(fitting, failure)
+            async with asyncio.timeout(APPLY_SECONDS):
+                if change.is_join and changed:
+                    await _insist(lambda: self._rooms.subscribe(addresses))
+        except TimeoutError:
+            failure = "state_unavailable"
         finally:
             await self._broker.unsubscribe([each for each in addresses if not self._hub.has(each)])
         if rejected:
             log.info("rooms.too_many", id=change.id, connections=rejected)
-        return rejected
+        return _Applied(change, position, changed, rejected, failure)
 
-    def _fits(self, connection: Connection, change: RoomChange, position: Position) -> bool:
-        return self._memberships.is_within_limit(connection, connection.rooms_after(change, position))
+    async def _write(self, applied: _Applied) -> None:
+        """Write the rooms of connections to the state, unlock them and reply."""
+        failure = applied.failure
+        for start in range(0, len(applied.connections), _BATCH):
+            batch = applied.connections[start : start + _BATCH]
+            try:
+                failure = failure or await self._record(batch)
+                if failure:
+                    self._disconnect(batch, failure)
+            finally:
+                _unlock(batch)
+            for each in batch:
+                self._continue_after(each, applied.position)
+        if applied.change.reply_to:
+            self._unsent.put_nowait((applied.change, applied.rejected))
 
-    async def _change(
-        self,
-        change: RoomChange,
-        position: Position,
-        connections: Sequence[Connection],
-        addresses: Sequence[Address],
-    ) -> str:
-        """Change the rooms of some connections; return why that failed, or nothing."""
-        if not connections:
-            return ""
-        # The hub first: a room without connections may be unsubscribed by the connection that left it last.
-        changed = [self._change_here(each, change, position) for each in connections]
+    async def _record(self, connections: Sequence[Connection]) -> str:
+        """Write the rooms of some connections; return why that failed, or nothing."""
+        changed = [
+            ChangedRooms(each.sid, each.rooms, each.session)
+            for each in connections
+            if each.state is not ConnectionState.CLOSED
+        ]
         try:
             async with asyncio.timeout(APPLY_SECONDS):
-                if change.is_join:
-                    await _insist(lambda: self._rooms.subscribe(addresses))
                 await _insist(lambda: self._rooms.record(changed))
         except TimeoutError:
             return "state_unavailable"
         return ""
-
-    def _change_here(self, connection: Connection, change: RoomChange, position: Position) -> ChangedRooms:
-        rooms = connection.rooms_after(change, position)
-        self._hub.change_rooms(connection, rooms)
-        if connection.session is not None:
-            connection.session = connection.session.changed_by(change, position)
-        return ChangedRooms(connection.sid, rooms, connection.session)
 
     def _disconnect(self, connections: Sequence[Connection], reason: str) -> None:
         log.warning("rooms.change_failed", connections=len(connections), reason=reason)
         for connection in connections:
             connection.transport.disconnect(DRAINING)
             self._disconnector.disconnect(connection)
+
+
+def _hold(connections: Iterable[Connection], position: Position) -> None:
+    """Let connections replay what is newer than a change, until the state has their rooms.
+
+    One without a session cannot be resumed, so it gets its messages.
+    """
+    for each in connections:
+        if each.state is ConnectionState.LIVE and each.session is not None:
+            each.fall_behind(position)
+
+
+def _unlock(connections: Iterable[Connection]) -> None:
+    for each in connections:
+        if each.rooms_lock is not None:
+            each.rooms_lock.release()
 
 
 def _is_to_be_changed(connection: Connection, position: Position) -> bool:

@@ -12,10 +12,10 @@ from gateway.domain.event_catalogue import RESERVED_PREFIXES, EventCatalogue
 from gateway.domain.identity import Identity, Revocation
 from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, new_id
 from gateway.domain.positions import Position
-from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
+from gateway.domain.presence import ChangedRooms, ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, VisibleRooms
 from gateway.hub import Connection, ConnectionState, Hub
-from gateway.interfaces import Broker, DataSource, Presence, Webhooks
+from gateway.interfaces import Broker, ConnectionRooms, DataSource, Presence, Webhooks
 from gateway.metrics import MetricFactory
 from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.connect import Connector
@@ -163,6 +163,27 @@ class GatedBroker:
         await self._inner.unsubscribe(addresses)
 
 
+class GatedRooms:
+    """The memory rooms of connections; ``record`` waits for ``gate``."""
+
+    def __init__(self, inner: ConnectionRooms) -> None:
+        self._inner = inner
+        self.subscribe = inner.subscribe
+        self.wait_delivered = inner.wait_delivered
+        self.change_recoverable = inner.change_recoverable
+        self.entered = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.recorded: list[str] = []
+        """The sids whose rooms were written."""
+
+    async def record(self, changed: Sequence[ChangedRooms]) -> None:
+        self.entered.set()
+        await self.gate.wait()
+        self.recorded += [each.sid for each in changed]
+        await self._inner.record(changed)
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectedClient:
     """An accepted connection and its transport."""
@@ -218,6 +239,7 @@ class Services:
         )
         self.broker = GatedBroker(self.state.broker)
         self.presence = GatedPresence(self.state.presence)
+        self.connection_rooms = GatedRooms(self.state.connection_rooms)
         self.disconnects = GatedDisconnects(self.state)
         self.revocations = GatedRevocations(self.state)
         self._transports = count()
@@ -283,15 +305,16 @@ class Services:
         self.room_changes = RoomChangeListener(
             hub=self.hub,
             broker=self.broker,
-            rooms=self.state.connection_rooms,
+            rooms=self.connection_rooms,
             replies=self.state.replies,
             memberships=self.memberships,
             disconnector=self.disconnector,
             fall_behind=self.replayer.fall_behind,
+            continue_after=self.replayer.continue_after,
         )
         self.room_change_publisher = RoomChangePublisher(
             broker=self.broker,
-            rooms=self.state.connection_rooms,
+            rooms=self.connection_rooms,
             replies=self.state.replies,
             max_rooms_per_connection=max_rooms,
             join_wait_seconds=lambda room: self.join_wait_seconds.get(room, 0.0),

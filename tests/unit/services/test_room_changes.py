@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain.errors import BrokerUnavailable
@@ -225,6 +225,140 @@ async def test_connection_without_a_session_whose_rooms_are_locked_too_long_is_d
     assert alice.connection.state is ConnectionState.CLOSED
 
 
+# many connections at once
+
+
+@pytest.fixture
+async def held(services: Services, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Services]:
+    """Every change is a large one, and the state writes nothing until ``connection_rooms.gate`` is set."""
+    monkeypatch.setattr(room_changes, "LARGE", 0)
+    services.connection_rooms.gate.clear()
+    yield services
+    services.connection_rooms.gate.set()
+
+
+async def begin(services: Services, *rooms: str, **options: Any) -> asyncio.Task[RoomChangeResult]:
+    """Start a change, and return it once the state is to write it."""
+    services.connection_rooms.entered.clear()
+    waiting = asyncio.create_task(change(services, *rooms, **options))
+    await asyncio.wait_for(services.connection_rooms.entered.wait(), TIMEOUT_SECONDS)
+    return waiting
+
+
+async def test_others_get_their_messages_while_a_large_change_is_written(held: Services) -> None:
+    alice, quiet = await client(held), await client(held, user="quiet")
+    bob = await client(held, "bobs", user="bob")
+    waiting = await begin(held, "a", who=("user:alice", "user:quiet"))
+
+    await held.push("bobs", "m other")
+    await held.push("a", "m1", exclude=quiet.connection.sid)
+    await held.push("user:alice", "m2")
+    await held.wait_delivered()
+
+    assert names(bob) == ["m other"]
+    assert names(alice) == []
+    assert not waiting.done()
+    assert {alice.connection.sid, quiet.connection.sid}.isdisjoint(held.connection_rooms.recorded)
+
+    held.connection_rooms.gate.set()
+    await waiting
+    await alice.wait_live()
+    await quiet.wait_live()
+    await held.push("a", "m3")
+    await held.wait_delivered()
+
+    assert names(alice) == ["m1", "m2", "m3"]
+    assert names(quiet) == ["m3"]
+    assert alice.connection.joined_rooms == quiet.connection.joined_rooms == {"a"}
+
+
+async def test_connection_that_missed_nothing_reads_no_history_after_a_large_change(held: Services) -> None:
+    alice = await client(held)
+    waiting = await begin(held, "a")
+    read: list[Any] = []
+    history = held.broker.history
+
+    async def reading(*arguments: Any, **options: Any) -> Any:
+        read.append(arguments)
+        return await history(*arguments, **options)
+
+    held.broker.history = reading
+    held.connection_rooms.gate.set()
+    await waiting
+
+    assert alice.connection.state is ConnectionState.LIVE
+    assert not read
+
+
+async def test_client_that_is_lost_before_a_large_change_is_written_finds_it_in_the_history(
+    held: Services,
+) -> None:
+    alice = await client(held)
+    await held.push("user:alice", "m0")
+    waiting = await begin(held, "a")
+    await held.push("a", "m1")
+    await held.wait_delivered()
+    assert names(alice) == ["m0"]
+    await lose(held, alice)
+    held.connection_rooms.gate.set()
+    await waiting
+    after = await held.connect_client(held.identity("alice"), pid=alice.pid, offset=alice.offsets[-1])
+    await after.wait_live()
+
+    assert names(after) == ["m1"]
+    assert after.connection.joined_rooms == {"a"}
+
+
+async def test_next_large_change_waits_for_the_one_before(held: Services) -> None:
+    alice, bob = await client(held), await client(held, "a", user="bob")
+    first = await begin(held, "a")
+    second = asyncio.create_task(join(held, "b", who=("a",)))
+    await asyncio.sleep(0)
+    await held.push("b", "m1")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert alice.connection.joined_rooms == {"a"}
+    assert bob.connection.joined_rooms == set()
+
+    held.connection_rooms.gate.set()
+    await first
+    await second
+    for each in (alice, bob):
+        await each.wait_live()
+    await held.wait_delivered()
+
+    assert alice.connection.joined_rooms == {"a", "b"}
+    assert bob.connection.joined_rooms == {"b"}
+    assert names(alice) == names(bob) == ["m1"]
+
+
+async def test_connection_without_a_session_gets_its_messages_while_a_large_change_is_written(
+    held: Services,
+) -> None:
+    alice = await held.connect_client(held.identity("alice"), is_declined=True)
+    await alice.wait_live()
+    waiting = await begin(held, "a")
+    await held.push("a", "m1")
+    await held.wait_delivered()
+
+    assert names(alice) == ["m1"]
+    held.connection_rooms.gate.set()
+    await waiting
+
+
+async def test_connections_of_a_large_change_that_is_not_written_are_disconnected(
+    held: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_changes, "APPLY_SECONDS", 0.01)
+    alice = await client(held)
+    await join(held, "a")
+
+    assert alice.connection.state is ConnectionState.CLOSED
+    held.connection_rooms.gate.set()
+    after = await resume(held, alice)
+    assert after.connection.joined_rooms == {"a"}
+
+
 # away
 
 
@@ -377,6 +511,8 @@ class Client:
     due: list[str] = field(default_factory=list)
     is_away: bool = False
     pushed: int = 0
+    changes: list[asyncio.Task[RoomChangeResult]] = field(default_factory=list)
+    """Changes that are not written yet."""
 
     def read(self, limit: int | None) -> None:
         for event in self.connected.transport.events[:limit]:
@@ -405,19 +541,34 @@ class Client:
 
     async def receive_all(self) -> None:
         self.services.delivery_gate.set()
+        await self.write()
         await self.services.wait_delivered()
         await self.connected.wait_live()
+
+    async def hold(self) -> None:
+        """Let each change be a large one, of which nothing is written yet."""
+        room_changes.LARGE = 0  # type: ignore[misc]
+        self.services.connection_rooms.gate.clear()
+
+    async def be_small(self) -> None:
+        """Let further changes be small ones."""
+        room_changes.LARGE = 200  # type: ignore[misc]
+
+    async def write(self) -> None:
+        self.services.connection_rooms.gate.set()
 
     async def change(self, is_join: bool, who: str, *rooms: str) -> None:
         if who in {"user:alice", *self.joined}:
             self.joined = self.joined | set(rooms) if is_join else self.joined - set(rooms)
         waiting = asyncio.create_task(change(self.services, *rooms, who=(who,), is_join=is_join))
-        if self.services.delivery_gate.is_set():
-            await waiting
-        else:
+        if not self.services.delivery_gate.is_set():
             await asyncio.sleep(0)
             self.services.delivery_gate.set()
+        if self.services.connection_rooms.gate.is_set():
             await waiting
+        else:
+            self.changes.append(waiting)
+            await asyncio.sleep(0)
 
     async def stall(self) -> None:
         self.services.delivery_gate.clear()
@@ -425,7 +576,8 @@ class Client:
     async def drop(self, unread: int) -> None:
         """Lose the connection, and with it the last events that were sent."""
         if not self.is_away:
-            await self.receive_all()
+            if self.services.connection_rooms.gate.is_set():
+                await self.receive_all()
             self.read(max(1, len(self.connected.transport.events) - unread))
             await lose(self.services, self.connected)
             self.is_away = True
@@ -437,8 +589,11 @@ class Client:
             )
             assert self.connected.result.failure is None
             self.is_away = False
-            for _ in range(turns):
-                await asyncio.sleep(0)
+            await self.turn(turns)
+
+    async def turn(self, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
 
 
 ROOMS = st.sampled_from(["a", "b", "c"])
@@ -453,14 +608,36 @@ ACTIONS = st.lists(
         st.tuples(st.just("drop"), st.integers(0, 3)),
         st.tuples(st.just("back"), st.integers(0, 12)),
         st.tuples(st.just("stall")),
+        st.tuples(st.just("hold")),
+        st.tuples(st.just("be_small")),
+        st.tuples(st.just("write")),
+        st.tuples(st.just("turn"), st.integers(0, 12)),
     ),
     max_size=50,
 )
 
 
+LOST_BEFORE_IT_IS_WRITTEN = [
+    ("push", "user:alice", ""),
+    ("hold",),
+    ("change", True, "user:alice", "a"),
+    ("turn", 12),
+    ("push", "a", ""),
+    ("turn", 12),
+    ("drop", 0),
+    ("back", 12),
+    ("write",),
+    ("push", "a", ""),
+]
+
+
 @given(ACTIONS)
+@example(LOST_BEFORE_IT_IS_WRITTEN)
 def test_client_receives_exactly_what_plain_sets_say(script: list[tuple[Any, ...]]) -> None:
-    asyncio.run(play(script))
+    try:
+        asyncio.run(play(script))
+    finally:
+        room_changes.LARGE = 200  # type: ignore[misc]
 
 
 async def play(script: list[tuple[Any, ...]]) -> None:
@@ -472,6 +649,9 @@ async def play(script: list[tuple[Any, ...]]) -> None:
         await getattr(model, action)(*arguments)
     await model.back(0)
     services.delivery_gate.set()
+    await model.write()
+    for waiting in model.changes:
+        await waiting
     await services.wait_delivered()
     await model.connected.wait_live()
     await services.wait_delivered()
