@@ -137,6 +137,26 @@ async def test_erased_messages_are_neither_read_nor_missing(state: StateUnderTes
     assert await state.logged_messages.erase(at("a"), items[2][0]) == 0
 
 
+async def test_pages_have_what_is_between_erased_messages_once(make_state: MakeState) -> None:
+    state = await make_state(history_length=20_000)
+    kept = await append(state, room_change("a", "b"))
+    # Runs that end before, at and after the ends of the parts in which Redis is read, and others within them.
+    for run in (1, 2, 13, 14, 15, 16, 17, 31, 32, 33, 63, 65, 1, 1, 700, 1, 1_500, 3):
+        await append(state, *(message("a", "b") if n % 3 else message("a") for n in range(run)))
+        kept += await append(state, room_change("a", "b"), message("b"))
+    assert await state.logged_messages.erase(at("a"), LATER) == 2_508
+
+    for max_entries in (1, 4, 100_000):
+        found: list[Item] = []
+        page = Page((), START, has_more=True, gap=None)
+        while page.has_more:
+            page = await state.broker.history(
+                page.last_position, [at("a"), at("b")], max_entries=max_entries, max_bytes=1_000_000
+            )
+            found += page.entries
+        assert found == kept
+
+
 async def test_message_for_several_addresses_is_erased_from_all_of_them(state: StateUnderTest) -> None:
     items = await append(
         state,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from gateway.domain.messages import Message
+from gateway.domain.messages import DisconnectCommand, Message
 from gateway.domain.positions import START
-from tests.contract.values import at
+from tests.contract.values import at, disconnect_command
 from tests.integration.redis_state.replicas import Replica, ids, replicas
 from tests.support.redis_server import RedisServer
 
@@ -85,6 +85,25 @@ async def test_pages_that_begin_anywhere_have_everything_after_that_position(ser
                 position, [at("room"), at("empty")], max_entries=1_000, max_bytes=1_000_000
             )
             assert ids(entry for _, entry in rest.entries) == ids(pushed[place + 1 :])
+
+
+async def test_thousands_of_erased_messages_are_passed_over_with_few_commands(server: RedisServer) -> None:
+    async with replicas(
+        server, "a", history_length=10_000, lease_seconds=60.0, subscription_timeout_seconds=300.0
+    ) as [a]:
+        await a.state.broker.append(disconnect_command("ann", at=1.0))
+        for _ in range(6):
+            await push_many(a, *(["user:ann"] for _ in range(1_000)))
+        newest = await a.push("user:ann")
+        last = (await a.state.broker.append(disconnect_command("ann", at=1.0))).position
+        assert await a.state.logged_messages.erase(at("user:ann"), last) == 6_001
+        server.execute("CONFIG", "RESETSTAT")
+
+        page = await a.state.broker.history(START, [at("user:ann")], max_entries=64, max_bytes=1_000_000)
+
+        assert newest.id not in ids(entry for _, entry in page.entries)
+        assert ([type(entry) for _, entry in page.entries], page.has_more) == ([DisconnectCommand] * 2, False)
+        assert calls_made(server) < 80
 
 
 async def test_page_of_many_rooms_with_nothing_new_takes_few_commands(server: RedisServer) -> None:

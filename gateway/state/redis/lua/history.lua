@@ -39,16 +39,35 @@ local gap = L.indexed and is_lost() and 'data_lost'
 local _, dropped = read_index_state()
 if is_after(dropped, after) and parse_position(dropped) > now - L.age then gap = gap or 'history_trimmed' end
 
--- Iterate over the positions of an address from an index on, oldest first. They are read in growing parts, so that
--- little is read that the page does not need.
-local function iterate(key, place)
-  local part, at, size = {}, 0, 16
+-- What the script has done, in positions of the indexes that were taken: a page ends after MAX_STEPS, so that no other
+-- script waits for long.
+local MAX_STEPS = 2048
+local steps = 0
+-- To pass over so many copies takes as long as a step, and to find the end of a run of them as long as so many steps.
+local COPIES_OF_STEP, STEPS_OF_SEARCH, MANY_COPIES = 4, 32, 16
+
+-- Iterate over the positions of an address from an index on, oldest first, each once. They are read in growing parts, so
+-- that little is read that the page does not need. Messages that were erased left copies of the position before them
+-- (erase.lua): if a part ends with many of one, the next part begins behind all of them.
+local function iterate(key, place, length)
+  local part, part_length, at, size = {}, 0, 0, 16
   local iterator = {}
   function iterator.step()
-    at = at + 1
-    if at > #part then
+    local former, first = iterator.id, at + 1
+    at = first
+    if former then
+      while part[at] == former do at = at + 1 end
+      steps = steps + (at - first) / COPIES_OF_STEP
+    end
+    if at > part_length then
+      if place < length and at - first >= MANY_COPIES then
+        place = first_after(key, length, former)
+        steps = steps + STEPS_OF_SEARCH
+      end
+      if place >= length then return false end
       part, at = call('LRANGE', key, place, place + size - 1), 1
-      place, size = place + size, math.min(2 * size, 512)
+      part_length, place, size = #part, place + size, math.min(2 * size, 512)
+      if part[1] == former and former then return iterator.step() end
     end
     iterator.id = part[at]
     if not iterator.id then return false end
@@ -88,18 +107,16 @@ for i = 5, #ARGV do
       end
       first = first_held
     end
-    local iterator = first < length and iterate(key, first)
+    local iterator = first < length and iterate(key, first, length)
     if iterator and iterator.step() then iterators[#iterators + 1] = iterator end
   end
 end
 for place = math.floor(#iterators / 2), 1, -1 do sift_down(place) end
 
--- An entry for many of the addresses is in the index of each, so it takes as many steps. A page ends after so many steps,
--- so that no other script waits for long.
-local MAX_STEPS = 2048
-local page, last, steps = {}, nil, 0
+local page, last = {}, nil
 
--- Take the next positions of all addresses, each once; none if the page has entries and took too many steps.
+-- Take the next positions of all addresses, each once; none if the page has entries and took too many steps. An entry for
+-- many of the addresses is in the index of each, so it takes as many steps.
 local function take_positions(number)
   local ids = {}
   while #ids < number and iterators[1] and (steps < MAX_STEPS or #page + #ids == 0) do
