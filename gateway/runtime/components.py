@@ -225,7 +225,7 @@ class Components:
             receipts=self.hub.receipts,
         )
         self.room_changes = build_room_change_listener(
-            self.state, self.hub, self.memberships, self.disconnector, self.replayer
+            self.state, self.hub, self.memberships, self.disconnector, self.replayer, metrics=self._metrics
         )
         publisher = build_publisher(
             settings, state=self.state, hub=self.hub, clock=self.clock, metrics=self._metrics

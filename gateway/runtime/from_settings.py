@@ -257,7 +257,13 @@ def build_memberships(settings: Settings, *, state: State, hub: Hub) -> Membersh
 
 
 def build_room_change_listener(
-    state: State, hub: Hub, memberships: Memberships, disconnector: Disconnector, replayer: Replayer
+    state: State,
+    hub: Hub,
+    memberships: Memberships,
+    disconnector: Disconnector,
+    replayer: Replayer,
+    *,
+    metrics: MetricFactory,
 ) -> RoomChangeListener:
     """Build what delivers the entries of the broker, and applies changes of rooms."""
     return RoomChangeListener(
@@ -269,6 +275,7 @@ def build_room_change_listener(
         disconnector=disconnector,
         fall_behind=replayer.fall_behind,
         continue_after=replayer.continue_after,
+        metrics=metrics,
     )
 
 

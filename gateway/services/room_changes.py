@@ -36,6 +36,8 @@ APPLY_SECONDS: Final = 5.0
 """How long the listener repeats what the state does not do; then it disconnects the clients, which resume."""
 LARGE: Final = 200
 """Connections whose rooms are written before the next entry is delivered; of a larger change it is done meanwhile."""
+MAX_UNSENT: Final = 1_000
+"""Replies that wait to be sent at most. The next one is dropped: its request waits for REPLY_SECONDS."""
 _RETRY_SECONDS: Final = 0.1
 _BATCH: Final = 50
 JOIN, LEAVE = "join", "leave"
@@ -182,6 +184,7 @@ class RoomChangeListener:
         disconnector: Disconnector,
         fall_behind: Callable[[Connection, Position, Position], None],
         continue_after: Callable[[Connection, Position], None],
+        metrics: MetricFactory,
     ) -> None:
         """``fall_behind`` and ``continue_after`` are those of Replayer."""
         self._hub = hub
@@ -194,7 +197,12 @@ class RoomChangeListener:
         self._continue_after = continue_after
         self._delivered = positions.START
         """The position of the entry that was delivered last."""
-        self._unsent: asyncio.Queue[tuple[RoomChange, int]] = asyncio.Queue()
+        self._unsent: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue(MAX_UNSENT)
+        """Replies: to which replica, to which change, and the content."""
+        self._dropped = metrics.counter(
+            "room_change_replies_dropped",
+            "Replies to changes of rooms that this replica did not send, because too many waited.",
+        )
         self._large: asyncio.Queue[_Applied] = asyncio.Queue(1)
         """The large change that is to be written, until ``task_done`` is called for it."""
 
@@ -213,14 +221,13 @@ class RoomChangeListener:
 
     async def _send_replies(self) -> None:
         while True:
-            change, rejected = await self._unsent.get()
+            replica, change_id, content = await self._unsent.get()
             # Else a volatile message after the answer could come behind a later change of the same rooms.
             await self._rooms.wait_delivered()
-            content = json.dumps({"rejected": rejected})
             try:
-                await self._replies.send(change.reply_to, change.id, content)
+                await self._replies.send(replica, change_id, content)
             except (BrokerUnavailable, BrokerTimeout) as error:
-                log.warning("rooms.reply_failed", id=change.id, code=error.code)
+                log.warning("rooms.reply_failed", id=change_id, code=error.code)
 
     async def _write_large(self) -> None:
         while True:
@@ -321,7 +328,11 @@ class RoomChangeListener:
             for each in batch:
                 self._continue_after(each, applied.position)
         if applied.change.reply_to:
-            self._unsent.put_nowait((applied.change, applied.rejected))
+            content = json.dumps({"rejected": applied.rejected})
+            try:
+                self._unsent.put_nowait((applied.change.reply_to, applied.change.id, content))
+            except asyncio.QueueFull:
+                self._dropped.count()
 
     async def _record(self, connections: Sequence[Connection]) -> str:
         """Write the rooms of some connections; return why that failed, or nothing."""

@@ -311,6 +311,7 @@ class Services:
             disconnector=self.disconnector,
             fall_behind=self.replayer.fall_behind,
             continue_after=self.replayer.continue_after,
+            metrics=self.metrics,
         )
         self.room_change_publisher = RoomChangePublisher(
             broker=self.broker,

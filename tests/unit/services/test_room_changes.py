@@ -17,6 +17,7 @@ from gateway.domain.positions import Position, is_after
 from gateway.hub import ConnectionState
 from gateway.services import room_changes
 from gateway.services.room_changes import RoomChangeResult
+from tests.support.metrics import counted
 from tests.support.waiter import TIMEOUT_SECONDS, await_until
 from tests.unit.services.harness import ConnectedClient, Services
 
@@ -184,6 +185,23 @@ async def test_no_replica_that_replies_delays_the_answer_for_a_limited_time(
 
     assert (result.published.connections, result.rejected) == (1, 0)
     services.delivery_gate.set()
+
+
+async def test_reply_is_dropped_and_counted_while_too_many_wait(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_changes, "REPLY_SECONDS", 0.05)
+    may_send = asyncio.Event()
+    monkeypatch.setattr(services.connection_rooms, "wait_delivered", may_send.wait)
+    alice = await client(services)
+    # The first one is taken from the queue.
+    requests = [asyncio.create_task(join(services, "a")) for _ in range(room_changes.MAX_UNSENT + 3)]
+    await asyncio.wait_for(asyncio.gather(*requests), TIMEOUT_SECONDS)
+    await services.wait_delivered()
+
+    assert alice.connection.joined_rooms == {"a"}
+    assert counted(services.metrics, "room_change_replies_dropped_total") == {"": 2}
+    may_send.set()
 
 
 @pytest.mark.parametrize("has_watermark", [False, True])
