@@ -44,10 +44,12 @@ class Session(NamedTuple):
 async def attack(gateway: GatewayProcess, until: asyncio.Event) -> None:
     """Fill the history, then reconnect until the event is set."""
     async with http_session() as http:
-        session = await begin(http, gateway)
-        if session is not None:
-            await fill_history(http, gateway, until)
-            await reconnect(http, gateway, session, until)
+        while (session := await begin(http, gateway)) is None:
+            if until.is_set():
+                return
+            await asyncio.sleep(PAUSE_SECONDS)  # other attacks take all connections at times
+        await fill_history(http, gateway, until)
+        await reconnect(http, gateway, session, until)
 
 
 async def begin(http: aiohttp.ClientSession, gateway: GatewayProcess) -> Session | None:

@@ -36,7 +36,7 @@ def test_attack_within_the_bounds_is_no_error() -> None:
 @pytest.mark.parametrize(
     ("broken", "sentence"),
     [
-        (replace(GOOD, rss_peak=MAX_RSS_BYTES + 1), "a: the replica had 400 MB"),
+        (replace(GOOD, rss_peak=MAX_RSS_BYTES + 1), "a: the replica had 450 MB"),
         (replace(GOOD, latency=replace(QUIET, p99=0.031)), "a: push p99 31.0 ms, quiet 10.0 ms"),
         (
             replace(GOOD, latency=replace(QUIET, statuses=Counter({503: 1}))),
