@@ -16,27 +16,6 @@ _TOO_LARGE: Final = f"More than {MAX_TTL_MESSAGE_BYTES} bytes of JSON are not ke
 _TOO_MUCH: Final = f"{MAX_TTL_REQUEST_BYTES} bytes of JSON at most in one request, counted for each user."
 
 
-_NOT_VOLATILE: Final = {"volatile": {"const": False}}
-KEPT_TO_USERS: Final = {
-    "anyOf": [
-        {"not": {"required": ["ttl"]}},
-        {
-            "properties": _NOT_VOLATILE
-            | {"to": {"anyOf": [{"type": "object", "required": [name]} for name in ("user", "users")]}}
-        },
-    ]
-}
-"""The JSON schema of what a message of a batch with a ttl is: to users, and not volatile."""
-KEPT_OR_ACKNOWLEDGED: Final = {
-    "anyOf": [
-        {"not": {"anyOf": [{"required": ["ttl"]}, {"required": ["ack"]}]}},
-        {"properties": _NOT_VOLATILE, "not": {"required": ["ttl"]}},
-        {"properties": _NOT_VOLATILE, "not": {"required": ["ack"]}},
-    ]
-}
-"""The JSON schema of what a push has at most one of: ``ttl``, ``ack`` and ``volatile``."""
-
-
 class Ttl(fields.Field[int]):
     """Whole seconds, from 1 to MAX_TTL_SECONDS."""
 

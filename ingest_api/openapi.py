@@ -25,7 +25,6 @@ from ingest_api import (
 )
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
 from ingest_api.history import HistoryMessageAnswer
-from ingest_api.offline_queue import KEPT_OR_ACKNOWLEDGED, KEPT_TO_USERS
 from ingest_api.openapi_admin import CHANGES
 from ingest_api.openapi_calls import PUSHES, Operation
 from ingest_api.openapi_listings import LISTINGS, NESTED
@@ -37,6 +36,32 @@ API_VERSION: Final = "1.0.0"
 OPERATIONS: Final = (*PUSHES, *READS, *LISTINGS, *CHANGES, revocation.REVOKE)
 
 _JSON: Final = "application/json"
+
+
+def _required(*names: str) -> dict[str, Any]:
+    # Redocly's rule: a required property is also defined in the same schema, even if the outer schema defines it.
+    return {"properties": {name: {} for name in names}, "required": list(names)}
+
+
+_NOT_VOLATILE: Final = {"volatile": {"const": False}}
+_KEPT_TO_USERS: Final = {
+    "anyOf": [
+        {"not": _required("ttl")},
+        {
+            "properties": _NOT_VOLATILE
+            | {"to": {"anyOf": [{"type": "object"} | _required(name) for name in ("user", "users")]}}
+        },
+    ]
+}
+"""What a message of a batch with a ttl is: to users, and not volatile."""
+_KEPT_OR_ACKNOWLEDGED: Final = {
+    "anyOf": [
+        {"not": {"anyOf": [_required("ttl"), _required("ack")]}},
+        {"properties": _NOT_VOLATILE, "not": _required("ttl")},
+        {"properties": _NOT_VOLATILE, "not": _required("ack")},
+    ]
+}
+"""What a push has at most one of: ``ttl``, ``ack`` and ``volatile``."""
 _TIMESTAMP_NEEDS_AN_OBJECT: Final = {
     "if": {"properties": {"timestamp": {"const": True}}, "required": ["timestamp"]},
     "then": {"properties": {"data": {"type": "object"}}, "required": ["data"]},
@@ -79,7 +104,7 @@ def _add_components(spec: APISpec) -> None:
     acknowledged = one_payload | {
         "anyOf": [{"not": _required("ack")}, {"properties": {"volatile": {"const": False}}}]
     }
-    kept = one_payload | KEPT_OR_ACKNOWLEDGED
+    kept = one_payload | _KEPT_OR_ACKNOWLEDGED
     one_address = {"oneOf": [_required("room"), _required("rooms")]}
     spec.components.schema("Ack", schema=acks.AckSchema())
     spec.components.schema("ClientAck", schema=answers.ClientAckAnswer)
@@ -91,7 +116,7 @@ def _add_components(spec: APISpec) -> None:
     spec.components.schema("EmitToUsers", kept, schema=schemas.EmitToUsersSchema(namespaces=namespaces))
     spec.components.schema(
         "BatchMessage",
-        one_payload | KEPT_TO_USERS,
+        one_payload | _KEPT_TO_USERS,
         schema=batch_schemas.BatchMessageSchema(namespaces=namespaces),
     )
     spec.components.schema("Batch", schema=batch_schemas.BatchSchema())
@@ -122,11 +147,6 @@ def _add_components(spec: APISpec) -> None:
         spec.components.security_scheme(name, scheme)
     for status in sorted(set(STATUSES.values())):
         spec.components.response(f"Problem{status.value}", _problem_response(status))
-
-
-def _required(*names: str) -> dict[str, Any]:
-    # Redocly's rule: a required property is also defined in the same schema, even if the outer schema defines it.
-    return {"properties": {name: {} for name in names}, "required": list(names)}
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
