@@ -36,7 +36,7 @@ def main() -> None:
     began_at, busy, own = time.monotonic(), machine.busy_seconds(), machine.children_seconds()
     found = {part: _run(part, options.rounds) for part in options.only}
     seconds = time.monotonic() - began_at
-    others = (machine.busy_seconds() - busy - machine.children_seconds() + own) / seconds
+    others = max(0.0, (machine.busy_seconds() - busy - machine.children_seconds() + own) / seconds)
     for part in options.only:
         for table in _tables(part, found[part]):
             print(f"\n{part}\n{tables.text(table)}")
