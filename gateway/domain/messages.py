@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from hashlib import blake2b
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from gateway.domain.acks import AckTerms
 from gateway.domain.names import USER_PREFIX, user_room
@@ -180,6 +180,28 @@ class DataChange(NamedTuple):
 
 LogEntry = Message | DisconnectCommand | SessionTakeover | RoomChange | DataChange
 """An entry that the broker appends."""
+
+
+class _HasRooms(Protocol):
+    @property
+    def rooms(self) -> Collection[str]: ...
+
+
+_R = TypeVar("_R", bound=_HasRooms)
+
+
+def batches_by_rooms(items: Iterable[_R], *, max_items: int, max_rooms: int) -> Iterator[list[_R]]:
+    """Return items in parts, in order. A part has at most ``max_rooms`` rooms, unless it is one item with more."""
+    batch: list[_R] = []
+    rooms = 0
+    for item in items:
+        if batch and (len(batch) == max_items or rooms + len(item.rooms) > max_rooms):
+            yield batch
+            batch, rooms = [], 0
+        batch.append(item)
+        rooms += len(item.rooms)
+    if batch:
+        yield batch
 
 
 def check_batch(messages: Collection[Message], notifications: Collection[Notification] = ()) -> None:

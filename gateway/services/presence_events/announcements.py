@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,7 +13,7 @@ import structlog
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.event_catalogue import Announcement
-from gateway.domain.messages import MAX_BATCH, Message
+from gateway.domain.messages import MAX_BATCH, Message, batches_by_rooms
 from gateway.domain.presence import PresenceChange, PresenceConsumer
 from gateway.domain.rate_limit import Rate
 from gateway.interfaces import Broker, Clock, PresenceEvents, RateLimits, Schedule, sleep
@@ -140,7 +140,9 @@ class Announcer:
             for message in messages
             if not _is_for_everyone(message) and self._announced.get(change.user, 0) < change.version
         ]
-        for batch in batches_of_messages([message for _, message in due]):
+        for batch in batches_by_rooms(
+            [message for _, message in due], max_items=MAX_BATCH, max_rooms=MAX_BATCH_ROOMS
+        ):
             await self._broker.append_all(batch)
         for change, _ in due:
             self._announced[change.user] = change.version
@@ -227,20 +229,6 @@ class Announcer:
         if not held.messages and self._held.get(held.change.user) is held:
             del self._held[held.change.user]
             await self._record([held.change])
-
-
-def batches_of_messages(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Return messages to rooms in parts that may be appended at once."""
-    batch: list[Message] = []
-    rooms = 0
-    for message in messages:
-        if batch and (len(batch) == MAX_BATCH or rooms + len(message.rooms) > MAX_BATCH_ROOMS):
-            yield batch
-            batch, rooms = [], 0
-        batch.append(message)
-        rooms += len(message.rooms)
-    if batch:
-        yield batch
 
 
 def _is_for_everyone(message: Message) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from gateway.domain.messages import Address, RoomChange
+from gateway.domain.messages import Address, RoomChange, batches_by_rooms
 from gateway.domain.positions import Position
 from gateway.domain.presence import ChangedRooms
 from gateway.state.redis.commands import Argument, Commands
@@ -53,7 +53,7 @@ class RedisConnectionRooms:
         await self._log_reader.is_complete.wait()
 
     async def record(self, changed: Sequence[ChangedRooms]) -> None:
-        for batch in _batches(changed):
+        for batch in batches_by_rooms(changed, max_items=BATCH, max_rooms=BATCH_ROOMS):
             arguments: list[Argument] = []
             sids, sessions = [], []
             for each in batch:
@@ -81,16 +81,3 @@ class RedisConnectionRooms:
                 place = await self._commands.call(
                     "change_parked", address_name(address), number, *place, *fixed
                 )
-
-
-def _batches(changed: Sequence[ChangedRooms]) -> Iterator[list[ChangedRooms]]:
-    batch: list[ChangedRooms] = []
-    rooms = 0
-    for each in changed:
-        if batch and (len(batch) == BATCH or rooms + len(each.rooms) > BATCH_ROOMS):
-            yield batch
-            batch, rooms = [], 0
-        batch.append(each)
-        rooms += len(each.rooms)
-    if batch:
-        yield batch

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from gateway.domain.errors import BrokerTimeout
 from gateway.domain.event_catalogue import Announcement, Glob, Target, TargetKind
-from gateway.domain.messages import MAX_BATCH, Message
+from gateway.domain.messages import MAX_BATCH, Message, batches_by_rooms
 from gateway.domain.notifications import PRESENCE_PARTITIONS, partition_of
 from gateway.domain.presence import PresenceChange, PresenceConsumer
 from gateway.domain.templates import ObjectTemplate, Reference
 from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent
 from gateway.services.presence_events import announcements
-from gateway.services.presence_events.announcements import MAX_BATCH_ROOMS, batches_of_messages
+from gateway.services.presence_events.announcements import MAX_BATCH_ROOMS
 from gateway.services.presence_events.webhook import id_of_user, webhook_event
 from tests.unit.services.presence_setup import ACCEPTED, FAILED, REJECTED, PresenceSetup
 
@@ -378,7 +378,7 @@ def test_announcements_are_appended_in_order_and_few_rooms_at_once(rooms: list[i
         for number, of_message in enumerate(rooms)
     ]
 
-    batches = list(batches_of_messages(messages))
+    batches = list(batches_by_rooms(messages, max_items=MAX_BATCH, max_rooms=MAX_BATCH_ROOMS))
 
     assert [message for batch in batches for message in batch] == messages
     assert all(0 < len(batch) <= MAX_BATCH for batch in batches)
