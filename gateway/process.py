@@ -21,6 +21,7 @@ from gateway import signals
 from gateway.dev_console import Development
 from gateway.domain.errors import StateMisconfigured
 from gateway.http_server import ListenFailed
+from gateway.logs import collecting_lines
 from gateway.rlimit import raise_limit
 from gateway.runtime import Gateway
 from gateway.settings import Settings, SettingsError
@@ -71,6 +72,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
+    settings: Settings,
+    development: Development | None,
+    on_listening: OnListening | None,
+    load_again: LoadSettings | None,
+) -> int:
+    with collecting_lines():
+        return await _run_gateway(settings, development, on_listening, load_again)
+
+
+async def _run_gateway(
     settings: Settings,
     development: Development | None,
     on_listening: OnListening | None,

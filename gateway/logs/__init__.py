@@ -8,6 +8,6 @@ output      the one stream, and the lines that wait for it
 ``docs/reference/logs.md`` lists every line; a test compares it with the sources.
 """
 
-from gateway.logs.setup import configure_logging, is_more_verbose, lines_dropped
+from gateway.logs.setup import collecting_lines, configure_logging, is_more_verbose, lines_dropped
 
-__all__ = ["configure_logging", "is_more_verbose", "lines_dropped"]
+__all__ = ["collecting_lines", "configure_logging", "is_more_verbose", "lines_dropped"]

@@ -1,23 +1,28 @@
 """The one stream that lines are written to, and the queue of lines that it does not accept.
 
 The event loop writes lines itself, because that costs least, but it never waits. Otherwise a full pipe without a reader
-would block pushes, probes and signals.
+would block pushes, probes and signals. A system call costs more than all else about a line, so the routine lines of one
+turn of the event loop are written together at its end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import select
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Final, NamedTuple, TextIO
 
 WAITING_BYTES: Final = 4 * 1024 * 1024
 """Limit of the waiting lines. When it is reached, new lines are dropped until all waiting ones are written."""
+COLLECTED_BYTES: Final = 64 * 1024
+"""So many bytes of collected lines are written at once, before the turn of the event loop ends."""
 END_SECONDS: Final = 1.0
 """How long the process waits for them at its end."""
 
@@ -51,11 +56,18 @@ class Output:
         self._waiting_lines = self._waiting_bytes = 0
         self._full = False
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop whose routine lines are collected, and its thread."""
+        self._loop_thread = 0
+        self._collected: list[bytes] = []
+        self._collected_bytes = 0
         self.use(sys.stderr)
 
     def use(self, stream: TextIO) -> None:
         """Write to this stream from now on."""
         with self._lock:
+            if self._collected:
+                self._write_collected()
             self._stream = stream
             self._encoding = stream.encoding or "utf-8"
             try:
@@ -68,24 +80,23 @@ class Output:
             for poll in (self._poll, self._drain_timeout):
                 poll.register(self._file, select.POLLOUT)
 
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Collect the routine lines of the running event loop, and write them once in each turn of it."""
+        self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._loop = None
+                if self._collected:
+                    self._write_collected()
+
     def write(self, text: str) -> None:
-        """Write text that ends with a line feed."""
+        """Write text that ends with a line feed, after the lines that are collected."""
         with self._lock:
-            line = text.encode(self._encoding, "backslashreplace")
-            if self._busy:
-                self._enqueue(line)
-                return
-            self._busy = True
-            try:
-                if self._waiting_lines:
-                    self._enqueue(line)
-                elif self.dropped > self._reported:
-                    self._append(self._dropped_note())
-                    self._enqueue(line)
-                else:
-                    self._write_nonblocking(line)
-            finally:
-                self._start_thread()
+            self._collected.append(text.encode(self._encoding, "backslashreplace"))
+            self._write_collected()
 
     def flush(self) -> None:
         """Do nothing: waiting lines are not written faster."""
@@ -93,22 +104,94 @@ class Output:
     def _write_line(self, line: str) -> None:
         self.write(line + "\n")
 
-    debug = info = warning = error = critical = _write_line
+    warning = error = critical = _write_line
 
-    def _write_nonblocking(self, line: bytes) -> None:
-        """Write as much as the stream accepts without waiting, and queue the rest."""
-        if not (self._is_regular_file or self._has_room(len(line))):
-            self._enqueue(line)
+    def _collect_line(self, line: str) -> None:
+        """Write a routine line with the others of this turn of the event loop; outside of it, at once."""
+        loop = self._loop
+        if loop is None or threading.get_ident() != self._loop_thread or loop.is_closed():
+            self.write(line + "\n")
             return
+        encoded = (line + "\n").encode(self._encoding, "backslashreplace")
+        with self._lock:
+            if not self._collected:
+                loop.call_soon(self._end_turn)
+            self._collected.append(encoded)
+            self._collected_bytes += len(encoded)
+            if self._collected_bytes >= COLLECTED_BYTES:
+                self._write_collected()
+
+    debug = info = _collect_line
+
+    def _end_turn(self) -> None:
+        with self._lock:
+            if self._collected:
+                self._write_collected()
+
+    def _write_collected(self) -> None:
+        """Write the collected lines, or queue them behind those that wait."""
+        if self._busy:
+            # Also while a line is being written: a destructor that runs then may log.
+            self._take_collected(self._enqueue)
+            return
+        self._busy = True
         try:
-            written = self._write(line)
-        except BlockingIOError:  # another process may have made the pipe non-blocking
-            written = 0
-        except (OSError, ValueError):  # ValueError: it was closed
-            self.dropped += 1
-            return
-        if written < len(line):
-            self._append(_QueuedLine(line[written:]))
+            if self._waiting_lines:
+                self._take_collected(self._enqueue)
+            elif self.dropped > self._reported:
+                self._append(self._dropped_note())
+                self._take_collected(self._enqueue)
+            else:
+                lines, self._collected, self._collected_bytes = self._collected, [], 0
+                self._write_nonblocking(lines)
+        finally:
+            self._start_thread()
+
+    def _take_collected(self, take: Callable[[bytes], None]) -> None:
+        lines, self._collected, self._collected_bytes = self._collected, [], 0
+        for line in lines:
+            take(line)
+
+    def _write_nonblocking(self, lines: list[bytes]) -> None:
+        """Write as much as the stream accepts without waiting, and queue the rest."""
+        start = 0
+        while start < len(lines):
+            end = self._end_of_piece(lines, start)
+            piece = lines[start] if end == start + 1 else b"".join(lines[start:end])
+            if not (self._is_regular_file or self._has_room(len(piece))):
+                break
+            try:
+                written = self._write(piece)
+            except BlockingIOError:  # another process may have made the pipe non-blocking
+                break
+            except (OSError, ValueError):  # ValueError: it was closed
+                self.dropped += end - start
+                start = end
+                continue
+            if written < len(piece):
+                start = self._queue_cut_line(lines, start, written)
+                break
+            start = end
+        for line in lines[start:]:
+            self._enqueue(line)
+
+    def _end_of_piece(self, lines: list[bytes], start: int) -> int:
+        """Return the end of the lines that one write takes: a pipe takes PIPE_BUF bytes in one piece, or one line."""
+        if self._is_regular_file:
+            return len(lines)
+        size, end = len(lines[start]), start + 1
+        while end < len(lines) and size + len(lines[end]) <= select.PIPE_BUF:
+            size, end = size + len(lines[end]), end + 1
+        return end
+
+    def _queue_cut_line(self, lines: list[bytes], start: int, written: int) -> int:
+        """Queue the rest of the line that was written in part; return the first line of which nothing was written."""
+        while written >= len(lines[start]):
+            written, start = written - len(lines[start]), start + 1
+        if not written:
+            return start
+        self._append(_QueuedLine(lines[start][written:]))
+        return start + 1
 
     def _has_room(self, size: int) -> bool:
         """Return whether a pipe accepts this many bytes without waiting and in one piece: poll(2), pipe(7)."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 import structlog
@@ -40,19 +41,36 @@ class EventLogger(BoundLoggerBase):
     Modules and objects keep their loggers for the life of the process, so the level is not a property of a logger.
     ``set_level`` replaces the methods of this class, for all loggers at once. The method of a level that is off does
     nothing.
+
+    A JSON line without an exception is rendered in one step. It is the line that the processors of structlog render,
+    at a quarter of their cost; a test compares the two.
     """
 
     def debug(self, event: str, **fields: Any) -> None:
-        self._proxy_to_logger("debug", event, **fields)
+        if not self._write_json("debug", event, fields):
+            self._proxy_to_logger("debug", event, **fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        self._proxy_to_logger("info", event, **fields)
+        if not self._write_json("info", event, fields):
+            self._proxy_to_logger("info", event, **fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        self._proxy_to_logger("warning", event, **fields)
+        if not self._write_json("warning", event, fields):
+            self._proxy_to_logger("warning", event, **fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        self._proxy_to_logger("error", event, **fields)
+        if not self._write_json("error", event, fields):
+            self._proxy_to_logger("error", event, **fields)
+
+    def _write_json(self, level: str, event: str, fields: dict[str, Any]) -> bool:
+        """Write a line as a JSON object; return False for a line that the processors have to render."""
+        processors = cast(Sequence[Processor], self._processors)
+        if not processors or processors[-1] is not _as_json or "exc_info" in fields:
+            return False
+        # A field has the place of one with the same name that the logger is bound to.
+        values = {"timestamp": _timestamp(), "level": level, "event": event, **self._context, **fields}
+        getattr(self._logger, level)(_as_json(self._logger, level, _mask(self._logger, level, values)))
+        return True
 
     def critical(self, event: str, **fields: Any) -> None:
         self._proxy_to_logger("critical", event, **fields)
@@ -102,8 +120,25 @@ def renderers(*, as_json: bool, colors: bool) -> list[Processor]:
 
 def _order_fields(_logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
     """Put time, level and name first: people read these lines too."""
-    at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return {"timestamp": at, "level": level, "event": event.pop("event"), **event}
+    return {"timestamp": _timestamp(), "level": level, "event": event.pop("event"), **event}
+
+
+class _Timestamp:
+    """The time in UTC with microseconds. What is before the fraction is made once a second."""
+
+    def __init__(self) -> None:
+        self._newest = -1, ""
+
+    def __call__(self) -> str:
+        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        known, text = self._newest
+        if second != known:
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._newest = second, text  # in one step: threads share it
+        return f"{text}.{nanoseconds // 1000:06d}Z"
+
+
+_timestamp: Final = _Timestamp()
 
 
 def _mask(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:

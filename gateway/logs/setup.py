@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Final, TextIO
 
@@ -65,6 +66,11 @@ def configure_logging(level: str, format: str = "auto", *, stream: TextIO | None
     number = _LEVELS[level]
     set_level(number)
     stdlib.route(number, _output, render)
+
+
+def collecting_lines() -> AbstractContextManager[None]:
+    """Collect the lines below warning of the running event loop, and write them once in each turn of it."""
+    return _output.collecting()
 
 
 def is_more_verbose(level: str, other: str) -> str:
