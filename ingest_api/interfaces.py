@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -38,6 +39,15 @@ class Publisher(Protocol):
         """Return when the broker has the message. Never wait for a client.
 
         ``with_counts``: the result has the connections at each address, too.
+        """
+        ...
+
+    def publish_now(
+        self, message: Message, dedup_key: DedupKey
+    ) -> PublishResult | asyncio.Future[PublishResult] | None:
+        """Publish a plain message (``gateway.interfaces.Broker.append_now``) without waiting.
+
+        Return the result, a future that gets it or an error of ``publish``, or None if nothing was done.
         """
         ...
 

@@ -92,6 +92,11 @@ class FanOut:
         if self.is_slice_over():
             await self.pause()
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether deliveries have used up their part of this turn of the event loop already."""
+        return self._slice_ends is not None and time.monotonic() > self._slice_ends
+
     def is_slice_over(self, *, spent_seconds: float = 0.0) -> bool:
         """Whether deliveries have used up MAX_SLICE_SECONDS of this turn of the event loop.
 

@@ -26,12 +26,13 @@ from gateway.hub.connection import Connection, ConnectionState, by_offsets, chan
 from gateway.hub.disconnects import TokenIndex, close_taken_over, disconnect, reason_of
 from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
 from gateway.hub.receipts import Receipts
+from gateway.hub.recipients import NO_MEMBERS, Members, find_recipients
 from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import DeliveryTimer, MetricFactory, one_label
 
-Members = dict[Connection, None]
 MESSAGE, VOLATILE, RECOVERED = "message", "volatile", "recovered"
-_NO_MEMBERS: Final[Members] = {}
+MAX_NOW: Final = 32
+"""The most recipients of a message that is delivered in the step that appends it."""
 SKIPPED: Final = ("replaying", "bytes_waiting", "no_poll", "upgrading")  # reasons that ``_skipped`` counts
 
 
@@ -181,7 +182,7 @@ class Hub:
         if not isinstance(entry, Message):
             await self._deliver_other(entry, position)
         elif len(entry.rooms) == 1 and not entry.exclude and not entry.all_of:
-            members = self._members.get((entry.namespace, entry.rooms[0]), _NO_MEMBERS)
+            members = self._members.get((entry.namespace, entry.rooms[0]), NO_MEMBERS)
             is_small = len(members) <= 1 or (len(members) <= STEP and json_bytes(entry) <= LARGE_BYTES)
             if is_small and entry.trace is None and not entry.reply_to:
                 if members and self._send_to_few(entry, position, list(members), more=more):
@@ -197,6 +198,25 @@ class Hub:
             await self._fan_out.flush()
         if self._unreported and not self._fan_out.gathered:
             self._report()
+
+    def deliver_now(self, message: Message, position: Position, address: Address) -> bool:
+        """Deliver a message to a few connections in this step; see ``interfaces.DeliverNow``."""
+        members = self._members.get(address, NO_MEMBERS)
+        fan_out = self._fan_out
+        if len(members) > MAX_NOW or fan_out.gathered or self._unreported or fan_out.is_used_up:
+            return False
+        if len(members) > 1 and json_bytes(message) > LARGE_BYTES:
+            return False
+        if members:
+            self._send_to_few(message, position, list(members), more=False)
+        if (
+            self.delivery_callbacks
+            and (callback := self.delivery_callbacks.pop(message.id, None)) is not None
+        ):
+            callback()
+        if self._unreported:
+            self._report()
+        return True
 
     async def _deliver_other(self, entry: LogEntry, position: Position) -> None:
         """Apply an entry that is no message to the connections that it is for."""
@@ -342,38 +362,7 @@ class Hub:
 
     async def recipients(self, entry: LogEntry, addresses: Collection[Address]) -> list[Connection]:
         """Return the connections at the addresses, each once, as a copy: members may change while it is sent."""
-        if len(addresses) == 1 and not entry.exclude and not (isinstance(entry, Message) and entry.all_of):
-            return [each for address in addresses for each in self._members.get(address, _NO_MEMBERS)]
-        if isinstance(entry, Message) and entry.all_of:
-            recipients = await self._in_all_rooms(entry)
-        else:
-            recipients = {}
-            for number, address in enumerate(addresses, 1):
-                recipients.update(self._members.get(address, _NO_MEMBERS))
-                if number % STEP == 0 or len(recipients) > number:
-                    await self._fan_out.pause_if_due()
-        for name in entry.exclude:
-            for namespace in {address.namespace for address in addresses}:
-                for connection in self._members.get(Address(namespace, name), {}):
-                    recipients.pop(connection, None)
-            await self._fan_out.pause_if_due()
-        return list(recipients)
-
-    async def _in_all_rooms(self, message: Message) -> Members:
-        """Return the connections in each room of ``all_of`` that are at an address of the message.
-
-        Costs as much as the smallest of the rooms of ``all_of`` has connections.
-        """
-        required, one_of = frozenset(message.all_of), frozenset(message.rooms)
-        members = [self._members.get((message.namespace, room), _NO_MEMBERS) for room in required]
-        smallest = min(members, key=len)
-        candidates, found = list(smallest), dict[Connection, None]()
-        for start in range(0, len(candidates), STEP):
-            for each in candidates[start : start + STEP]:
-                if required <= each.rooms and (not one_of or not one_of.isdisjoint(each.rooms)):
-                    found[each] = None
-            await self._fan_out.pause_if_due()
-        return found
+        return await find_recipients(entry, addresses, self._members, self._fan_out.pause_if_due)
 
     def _is_registered(self, connection: Connection) -> bool:
         """Whether a connection is registered. Its sid does not decide that: one that resumed it here has the same."""

@@ -18,7 +18,16 @@ from __future__ import annotations
 from gateway.domain.clocks import Clock, Schedule, Timer
 from gateway.interfaces.backends import TokenVerifier, Webhooks
 from gateway.interfaces.connection_rooms import ConnectionRooms
-from gateway.interfaces.delivery import Deliver, DeliveryObserver, Flush, Frames, Socket, no_flush
+from gateway.interfaces.delivery import (
+    Deliver,
+    DeliverNow,
+    DeliveryObserver,
+    Flush,
+    Frames,
+    Socket,
+    never_now,
+    no_flush,
+)
 from gateway.interfaces.guards import AckStore, RateLimits
 from gateway.interfaces.listings import DataSource, Listings, SocketDataStore
 from gateway.interfaces.logged_messages import LoggedMessages, Page
@@ -44,6 +53,7 @@ __all__ = [
     "DataSource",
     "DedupStore",
     "Deliver",
+    "DeliverNow",
     "DeliveryObserver",
     "Disconnects",
     "Flush",
@@ -68,6 +78,7 @@ __all__ = [
     "UserLists",
     "WebhookQueues",
     "Webhooks",
+    "never_now",
     "no_flush",
     "sleep",
 ]

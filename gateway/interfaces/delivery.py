@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from gateway.domain.messages import LogEntry, Message
+from gateway.domain.messages import Address, LogEntry, Message
 from gateway.domain.positions import Position
 
 
@@ -25,6 +25,21 @@ Flush = Callable[[], Awaitable[None]]
 
 async def no_flush() -> None:
     """Do nothing: for a ``Deliver`` that keeps no frames."""
+
+
+class DeliverNow(Protocol):
+    """Delivers a plain message (``Broker.append_now``) for one address in this step, if that is little work.
+
+    Return False if nothing was done: ``Deliver`` has to deliver the message. Called only while no entry before it waits
+    for ``Deliver``.
+    """
+
+    def __call__(self, message: Message, position: Position, address: Address, /) -> bool: ...
+
+
+def never_now(_message: Message, _position: Position, _address: Address, /) -> bool:
+    """Return False: for a ``Deliver`` that delivers everything itself."""
+    return False
 
 
 class Frames(Protocol):

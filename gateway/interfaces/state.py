@@ -20,7 +20,7 @@ from gateway.domain.presence import ClosedConnection, PresentConnection, UserPre
 from gateway.domain.sessions import RecoverySession, ResumedSession, VisibleRooms
 from gateway.domain.status import StateStatus
 from gateway.interfaces.connection_rooms import ConnectionRooms
-from gateway.interfaces.delivery import Deliver, Flush, no_flush
+from gateway.interfaces.delivery import Deliver, DeliverNow, Flush, never_now, no_flush
 from gateway.interfaces.guards import AckStore, RateLimits
 from gateway.interfaces.listings import DataSource, Listings, SocketDataStore
 from gateway.interfaces.logged_messages import LoggedMessages, Page
@@ -58,6 +58,19 @@ class Broker(Protocol):
         """
         ...
 
+    def append_now(
+        self, message: Message, dedup_key: DedupKey
+    ) -> PublishResult | asyncio.Future[PublishResult] | None:
+        """Accept a plain message as ``append`` does, without waiting for anything but a shared state.
+
+        A plain message has one address, and neither ``exclude``, ``volatile``, ``trace``, ``all_of``, ``reply_to``,
+        attachments nor a ttl. ``dedup_key`` has no idempotency key.
+
+        Return the result, or a future that gets it or an error of ``append``. None means that nothing was done:
+        ``append`` accepts the message, or raises why it is rejected.
+        """
+        ...
+
     async def append_all(
         self,
         messages: Sequence[Message],
@@ -90,8 +103,12 @@ class Broker(Protocol):
         """End the subscription to the addresses. Idempotent; entries that are under way may still be delivered."""
         ...
 
-    async def listen(self, deliver: Deliver, flush: Flush = no_flush, /) -> None:
+    async def listen(
+        self, deliver: Deliver, flush: Flush = no_flush, deliver_now: DeliverNow = never_now, /
+    ) -> None:
         """Pass entries to ``deliver`` until cancelled. Called once.
+
+        A state of one process may pass a message to ``deliver_now`` while it is appended, if no other waits.
 
         After an entry with ``more``, the next entry is delivered or ``flush`` is called before anything is waited for.
 

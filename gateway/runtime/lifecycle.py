@@ -108,7 +108,11 @@ class Gateway:
             ("state", components.state.run(has_state)),
             (
                 "broker listener",
-                components.state.broker.listen(components.room_changes.deliver, components.hub.flush),
+                components.state.broker.listen(
+                    components.room_changes.deliver,
+                    components.hub.flush,
+                    components.room_changes.deliver_now,
+                ),
             ),
             ("room changes", components.room_changes.run()),
             ("presence updates", components.disconnector.run()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 from gateway.domain.dedup import DedupKey
@@ -54,6 +55,29 @@ class MessagePublisher:
         result = await self._broker.append(message, dedup_key, with_counts=with_counts)
         self._count_result(result, message.id, VOLATILE if message.volatile else MESSAGE)
         return result
+
+    def publish_now(
+        self, message: Message, dedup_key: DedupKey
+    ) -> PublishResult | asyncio.Future[PublishResult] | None:
+        """Publish a plain message as ``publish`` does, if nothing but a shared state has to be waited for.
+
+        Return the result, a future that gets it or an error of ``publish``, or None if nothing was done
+        (``Broker.append_now``).
+        """
+        self._delivery_timer.start(message)
+        result = self._broker.append_now(message, dedup_key)
+        if result is None:
+            self._delivery_timer.cancel(message.id)
+        elif isinstance(result, PublishResult):
+            self._published[MESSAGE] += 1
+        else:
+            result.add_done_callback(self._count_later)
+        return result
+
+    def _count_later(self, appended: asyncio.Future[PublishResult]) -> None:
+        if not appended.cancelled() and appended.exception() is None:
+            result = appended.result()
+            self._count_result(result, result.id, MESSAGE)
 
     async def publish_all(
         self, messages: Sequence[Message], dedup_key: DedupKey | None = None

@@ -19,7 +19,7 @@ from gateway.domain import positions
 from gateway.domain.dedup import DedupKey
 from gateway.domain.disconnects import DRAINING
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
-from gateway.domain.messages import Address, LogEntry, PublishResult, Reply, RoomChange
+from gateway.domain.messages import Address, LogEntry, Message, PublishResult, Reply, RoomChange
 from gateway.domain.positions import Position
 from gateway.domain.presence import ChangedRooms
 from gateway.hub import Connection, ConnectionState, Hub
@@ -212,6 +212,12 @@ class RoomChangeListener:
             return self._deliver_change(entry, position)
         self._delivered = position
         return self._hub.deliver(entry, position, more=more)
+
+    def deliver_now(self, message: Message, position: Position, address: Address) -> bool:
+        """Deliver a message in this step; see ``interfaces.DeliverNow``."""
+        if is_delivered := self._hub.deliver_now(message, position, address):
+            self._delivered = position
+        return is_delivered
 
     async def run(self) -> None:
         """Send replies and write large changes, until cancelled."""

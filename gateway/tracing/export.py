@@ -175,6 +175,9 @@ class PublishingSpans:
             _describe(span, result)
             return result
 
+    def publish_now(self, _message: Message, _dedup_key: DedupKey) -> None:
+        """Return None: a message with a span is published by ``publish``."""
+
     async def publish_all(
         self, messages: Sequence[Message], dedup_key: DedupKey | None = None
     ) -> tuple[PublishResult, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -90,6 +91,10 @@ class Publisher(Protocol):
     async def publish(
         self, message: Message, dedup_key: DedupKey | None = None, *, with_counts: bool = False
     ) -> PublishResult: ...
+
+    def publish_now(
+        self, message: Message, dedup_key: DedupKey
+    ) -> PublishResult | asyncio.Future[PublishResult] | None: ...
 
     async def publish_all(
         self, messages: Sequence[Message], dedup_key: DedupKey | None = None

@@ -1,6 +1,7 @@
 """The state of a gateway with one replica: the default. Its behaviour defines what the Redis state must do.
 
-broker     MemoryBroker: appends entries, queues them for the listener (DeliveryQueue)
+broker     MemoryBroker: appends entries, and queues them for the listener or delivers them at once
+delivery_queue  DeliveryQueue: what was accepted and not delivered yet
 guards     MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 connection_rooms  MemoryConnectionRooms: changes of rooms in presence and sessions
 history    History: the recent entries, indexed by room; where it was trimmed
@@ -34,8 +35,9 @@ from gateway.domain.notifications import (
 from gateway.domain.offline_queue import MAX_KEPT, MAX_KEPT_BYTES, MAX_OFFLINE_BYTES
 from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
-from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, DeliveryQueue, MemoryBroker
+from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, MemoryBroker
 from gateway.state.memory.connection_rooms import MemoryConnectionRooms
+from gateway.state.memory.delivery_queue import DeliveryQueue
 from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 from gateway.state.memory.history import History
 from gateway.state.memory.listings import MemoryListings, MemorySocketData

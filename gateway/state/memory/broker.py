@@ -1,15 +1,21 @@
-"""The broker of one process, and the queue of entries that were accepted and not delivered yet."""
+"""The broker of one process."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 from gateway.domain import positions
 from gateway.domain.dedup import DedupKey
-from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerUnavailable
+from gateway.domain.errors import (
+    DATA_LOST,
+    HISTORY_TRIMMED,
+    BrokerUnavailable,
+    FreshnessUnknown,
+    NonceReplayed,
+)
 from gateway.domain.messages import (
     Address,
     DisconnectCommand,
@@ -26,7 +32,8 @@ from gateway.domain.messages import (
 from gateway.domain.notifications import Notification
 from gateway.domain.offline_queue import copies_address, copy_id, copy_prefix, is_kept
 from gateway.domain.positions import Position
-from gateway.interfaces import Clock, Deliver, Flush, Page, no_flush
+from gateway.interfaces import Clock, Deliver, DeliverNow, Flush, Page, never_now, no_flush
+from gateway.state.memory.delivery_queue import DeliveryQueue
 from gateway.state.memory.guards import MemoryDedupStore
 from gateway.state.memory.history import History
 from gateway.state.memory.offline_queue import KeptMessages
@@ -38,118 +45,8 @@ from gateway.state.memory.ttl_map import TtlMap
 MIN_RESULT_SECONDS: Final = 60.0
 MIN_RESULTS: Final = 1_000
 """Results are kept by id at least for this long, and this many, when less history is kept, or none."""
-
-
-class _Space(NamedTuple):
-    """The space that the entries of one append take in the queue."""
-
-    entries: int
-    bytes_before_last: int
-    bytes: int
-
-
-class DeliveryQueue:
-    """A bounded queue from ``MemoryBroker.append`` to its listener, first in, first out.
-
-    There is space for an entry while it holds fewer than ``max_entries`` and less than ``max_bytes``, so that an entry
-    of any size fits into an empty queue. There is space for a batch if there is for each of its entries in a row.
-    """
-
-    def __init__(self, *, max_entries: int, max_bytes: int, wait_seconds: float) -> None:
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._wait_seconds = wait_seconds
-        self._queue: deque[tuple[LogEntry, Position, int]] = deque()
-        self._bytes = 0
-        self._not_empty = asyncio.Event()
-        self._waiting: deque[tuple[asyncio.Future[None], _Space]] = deque()
-        self._reserved = self._reserved_bytes = 0
-        """Space of appends that were woken and have not run yet."""
-
-    def __len__(self) -> int:
-        return len(self._queue)
-
-    async def wait_for_space(self, sizes: Sequence[int]) -> None:
-        """Return when there is space; it is reserved for the caller until it awaits anything else.
-
-        ``sizes`` are the bytes of the arguments of each entry.
-
-        Appends that wait get space in turn, as many in one turn of the event loop as there is space for.
-
-        Raises: BrokerUnavailable when there was none for ``wait_seconds``, and at once for a batch that an empty queue
-            has no space for.
-        """
-        number, before_last = len(sizes), sum(sizes[:-1])
-        if not self._waiting and self._has_space(number, before_last):
-            return
-        if number > self._max_entries or before_last >= self._max_bytes:
-            raise BrokerUnavailable("the messages are more than the queue of this replica can hold")
-        loop = asyncio.get_running_loop()
-        space = _Space(number, before_last, before_last + sizes[-1])
-        woken = loop.create_future()
-        self._waiting.append((woken, space))
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                await woken
-        except TimeoutError as error:
-            raise BrokerUnavailable(
-                f"this replica was too busy to take a message for {self._wait_seconds} s"
-            ) from error
-        finally:
-            if woken.done() and not woken.cancelled():
-                # After the entry was put, or was not for this replica.
-                loop.call_soon(self._release, space)
-            else:
-                # It may have been a batch, and there may be space for what waited behind it.
-                self._wake()
-
-    def has_space(self) -> bool:
-        """Whether the append of one entry need not wait."""
-        return not self._waiting and self._has_space(1, 0)
-
-    def put(self, entry: LogEntry, position: Position, size: int) -> None:
-        """Queue an entry whose arguments are ``size`` bytes long."""
-        self._queue.append((entry, position, size))
-        self._bytes += size
-        self._not_empty.set()
-
-    async def wait_for_entry(self) -> None:
-        """Return once there is an entry."""
-        while not self._queue:
-            self._not_empty.clear()
-            await self._not_empty.wait()
-
-    def take(self) -> tuple[LogEntry, Position]:
-        """Remove and return the oldest entry. Raises: IndexError if there is none."""
-        entry, position, size = self._queue.popleft()
-        self._bytes -= size
-        waiting = self._waiting
-        if waiting and len(self._queue) + self._reserved + waiting[0][1].entries <= self._max_entries:
-            self._wake()
-        return entry, position
-
-    def _has_space(self, entries: int, bytes_before_last: int) -> bool:
-        return (
-            len(self._queue) + self._reserved + entries <= self._max_entries
-            and self._bytes + self._reserved_bytes + bytes_before_last < self._max_bytes
-        )
-
-    def _wake(self) -> None:
-        """Reserve what space there is for the appends that have waited for the longest."""
-        while self._waiting:
-            woken, space = self._waiting[0]
-            if not woken.done() and not self._has_space(space.entries, space.bytes_before_last):
-                return
-            self._waiting.popleft()
-            if not woken.done():
-                self._reserved += space.entries
-                self._reserved_bytes += space.bytes
-                woken.set_result(None)
-
-    def _release(self, space: _Space) -> None:
-        self._reserved -= space.entries
-        self._reserved_bytes -= space.bytes
-        self._wake()
+_result: Final = partial(tuple.__new__, PublishResult)
+"""Make a result without the constructor of NamedTuple, which runs in Python: a push makes one."""
 
 
 class MemoryBroker:
@@ -191,6 +88,7 @@ class MemoryBroker:
         self._order = self._began
         self._newest = positions.position_at(self._began)
         self._listening = False
+        self._deliver_now: DeliverNow = never_now
 
     async def append(
         self, entry: LogEntry, dedup_key: DedupKey | None = None, *, with_counts: bool = False
@@ -207,6 +105,41 @@ class MemoryBroker:
         if result is None:
             result = self._publish(entry, json_bytes(entry), self._milliseconds())
             self._results.put(entry.id, result)
+        return result
+
+    def append_now(self, message: Message, dedup_key: DedupKey) -> PublishResult | None:
+        queue, dedup = self._delivery_queue, self._dedup
+        if not queue.has_space() or self._results.get(message.id) is not None:
+            return None
+        now = self._clock.now()
+        try:
+            digest = dedup.check(dedup_key, now)
+        except (NonceReplayed, FreshnessUnknown, BrokerUnavailable):
+            return None
+        addresses = message.addresses
+        address, size = addresses[0], json_bytes(message)
+        self._order = order = positions.next_position(self._order, int(now * 1000))
+        self._newest = position = positions.position_at(order)
+        self._history.add(message, position, order, addresses, size)
+        is_wanted = address in self._subscribed or address in self._awaited
+        if is_wanted and not (queue.is_idle and self._deliver_now(message, position, address)):
+            queue.put(message, position, size)
+        presence = self._presence
+        result = _result(
+            (
+                message.id,
+                position,
+                presence.connections_at(addresses),
+                True,
+                False,
+                presence.recoverable_at(addresses),
+                (),
+                (),
+                0,
+            )
+        )
+        dedup.nonces.consume(dedup_key, digest, now)
+        self._results.put(message.id, result)
         return result
 
     async def append_all(
@@ -242,7 +175,7 @@ class MemoryBroker:
         elif (retransmitted := self._dedup.retransmitted_results(dedup_key)) is not None:
             results = retransmitted
         else:
-            digest = self._dedup.check(dedup_key)
+            digest = self._dedup.check(dedup_key, self._clock.now())
             first = self._dedup.first_results(dedup_key, adding=len(entries))
             results = self._publish_new(entries, sizes, known, new, with_counts) if first is None else first
             self._dedup.keep(dedup_key, digest, results)
@@ -312,11 +245,14 @@ class MemoryBroker:
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
         self._subscribed.difference_update(addresses)
 
-    async def listen(self, deliver: Deliver, _flush: Flush = no_flush, /) -> None:
+    async def listen(
+        self, deliver: Deliver, _flush: Flush = no_flush, deliver_now: DeliverNow = never_now, /
+    ) -> None:
         # It flushes nothing: behind an entry with ``more`` the next one is in the queue.
         if self._listening:
             raise RuntimeError("a broker has one listener, and it listens once")
         self._listening = True
+        self._deliver_now = deliver_now
         queue = self._delivery_queue
         while True:
             if not queue:

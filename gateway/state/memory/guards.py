@@ -44,8 +44,8 @@ class Nonces:
     def __len__(self) -> int:
         return len(self._consumed)
 
-    def check(self, dedup_key: DedupKey) -> int:
-        """Return the digest of a nonce that was not used.
+    def check(self, dedup_key: DedupKey, now: float) -> int:
+        """Return the digest of a nonce that was not used. ``now`` is the time by the wall clock.
 
         Raises: NonceReplayed; FreshnessUnknown when nonces with such an end were dropped, as after the wall clock was
             set back; BrokerUnavailable when ``max_nonces`` are kept.
@@ -55,17 +55,17 @@ class Nonces:
         if digest in self._consumed:
             raise NonceReplayed("this nonce was used before")
         expires_at = dedup_key.nonce_expires_at
-        dropped_until = max(self._clock.now(), self._dropped_until)
+        dropped_until = max(now, self._dropped_until)
         if expires_at <= dropped_until:
             raise may_be_replayed(dropped_until - expires_at)
         if len(self._consumed) >= self._max_nonces:
             raise BrokerUnavailable("more requests came lately than can be remembered", retry_after_seconds=5)
         return digest
 
-    def consume(self, dedup_key: DedupKey, digest: int) -> None:
+    def consume(self, dedup_key: DedupKey, digest: int, now: float) -> None:
         """Keep a nonce that was checked, and what identifies a retransmission of its request."""
         expires_at = dedup_key.nonce_expires_at
-        end = int(self._clock.monotonic() + expires_at - self._clock.now()) + 1
+        end = int(self._clock.monotonic() + expires_at - now) + 1
         bucket = self._buckets.get(end)
         if bucket is None:
             bucket = self._buckets[end] = array("Q")
@@ -125,16 +125,19 @@ class MemoryDedupStore:
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
         if not self.nonces.is_retransmission(dedup_key):
-            self.nonces.consume(dedup_key, self.check(dedup_key))
+            now = self._clock.now()
+            self.nonces.consume(dedup_key, self.check(dedup_key, now), now)
 
-    def check(self, dedup_key: DedupKey) -> int:
+    def check(self, dedup_key: DedupKey, now: float) -> int:
         """Return what ``keep`` needs of a dedup key whose nonce was not used before. It uses nothing up.
+
+        ``now`` is the time by the wall clock, in seconds since 1970.
 
         Raises: NonceReplayed; FreshnessUnknown; BrokerUnavailable when no more nonces can be kept.
         """
-        digest = self.nonces.check(dedup_key)
+        digest = self.nonces.check(dedup_key, now)
         if dedup_key.signed_at is not None:
-            now, if_never_set = self._clock.now(), self._started_at + self._clock.monotonic()
+            if_never_set = self._started_at + self._clock.monotonic()
             self._epoch.check(dedup_key.key_id, dedup_key.signed_at, now, latest=if_never_set)
         return digest
 
@@ -165,7 +168,7 @@ class MemoryDedupStore:
 
     def keep(self, dedup_key: DedupKey, digest: int, results: tuple[PublishResult, ...]) -> None:
         """Keep a dedup key that was checked, with the results of its request."""
-        self.nonces.consume(dedup_key, digest)
+        self.nonces.consume(dedup_key, digest, self._clock.now())
         if dedup_key.idempotency_key is not None and not any(result.replayed for result in results):
             name = _idempotency_digest(dedup_key)
             self.results.put(name, (dedup_key.fingerprint, results))

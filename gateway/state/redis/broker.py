@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from gateway.domain.messages import (
 from gateway.domain.notifications import Notification
 from gateway.domain.offline_queue import is_kept
 from gateway.domain.positions import Position
-from gateway.interfaces import Deliver, Flush, Page, no_flush
+from gateway.interfaces import Deliver, DeliverNow, Flush, Page, never_now, no_flush
 from gateway.state.redis.codec import INLINE_BYTES, Codec, decode_publish_result
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import OutcomeUnknown
@@ -75,6 +76,9 @@ class RedisBroker:
         self, entry: LogEntry, dedup_key: DedupKey | None = None, *, with_counts: bool = False
     ) -> PublishResult:
         return (await self._append((entry,), dedup_key, with_counts=with_counts))[0]
+
+    def append_now(self, _message: Message, _dedup_key: DedupKey) -> asyncio.Future[PublishResult] | None:
+        return None
 
     async def append_all(
         self,
@@ -165,7 +169,9 @@ class RedisBroker:
         self._log_reader.channels.unwatch(channels)
         self._subscriber.unsubscribe(channels)
 
-    async def listen(self, deliver: Deliver, flush: Flush = no_flush, /) -> None:
+    async def listen(
+        self, deliver: Deliver, flush: Flush = no_flush, _deliver_now: DeliverNow = never_now, /
+    ) -> None:
         await self._log_reader.run(deliver, flush)
 
     async def history(

@@ -383,6 +383,7 @@ class _RecordingPublisher:
         self._published = server.published
         self._append = broker.append
         self._append_all = broker.append_all
+        self._append_now = broker.append_now
         metrics = MetricFactory()
         self._publishing = MessagePublisher(
             broker=cast(Broker, self),
@@ -392,6 +393,7 @@ class _RecordingPublisher:
             metrics=metrics,
         )
         self.publish = self._publishing.publish
+        self.publish_now = self._publishing.publish_now
         self.publish_all = self._publishing.publish_all
         self.disconnect_user = self._publishing.disconnect_user
         self.disconnect_room = self._publishing.disconnect_room
@@ -400,6 +402,12 @@ class _RecordingPublisher:
         result = await self._append(entry, dedup_key, with_counts=with_counts)
         if not result.replayed:
             self._published.append(entry)
+        return result
+
+    def append_now(self, message: Message, dedup_key: Any) -> Any:
+        result = self._append_now(message, dedup_key)
+        if result is not None:
+            self._published.append(message)
         return result
 
     async def append_all(self, messages: Sequence[Message], dedup_key: Any = None) -> Any:

@@ -139,6 +139,7 @@ class GatedBroker:
     def __init__(self, inner: Broker) -> None:
         self._inner = inner
         self.append = inner.append
+        self.append_now = inner.append_now
         self.append_all = inner.append_all
         self.listen = inner.listen
         self.history = inner.history
