@@ -322,11 +322,11 @@ def change_data(connections: Iterable[Connection], change: DataChange) -> None:
         connection.change_data(StoredData(change.version, change.data))
 
 
-def by_offsets(connections: Sequence[Connection]) -> list[tuple[bool, list[Connection]]]:
+def by_offsets(connections: Sequence[Connection]) -> list[tuple[bool, Sequence[Connection]]]:
     """Return the connections whose messages carry positions with True, and the others with False; no empty list."""
     if len(connections) == 1:
-        return [(connections[0].wants_offsets, [*connections])]
-    parts = [
+        return [(connections[0].wants_offsets, connections)]
+    parts: list[tuple[bool, Sequence[Connection]]] = [
         (wants, [each for each in connections if each.wants_offsets is wants]) for wants in (True, False)
     ]
     return [part for part in parts if part[1]]

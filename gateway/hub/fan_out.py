@@ -46,6 +46,8 @@ class FanOut:
         self._began_at = 0.0
         """When the first of the gathered frames was gathered."""
         self._slice_ends: float | None = None
+        self.is_used_up = False
+        """Whether the last delivery of this turn found that the slice is over."""
 
     def write(
         self, frame: bytes, recipients: Sequence[Connection], *, more: bool
@@ -92,11 +94,6 @@ class FanOut:
         if self.is_slice_over():
             await self.pause()
 
-    @property
-    def is_used_up(self) -> bool:
-        """Whether deliveries have used up their part of this turn of the event loop already."""
-        return self._slice_ends is not None and time.monotonic() > self._slice_ends
-
     def is_slice_over(self, *, spent_seconds: float = 0.0) -> bool:
         """Whether deliveries have used up MAX_SLICE_SECONDS of this turn of the event loop.
 
@@ -106,10 +103,11 @@ class FanOut:
             self._slice_ends = time.monotonic() + MAX_SLICE_SECONDS
             asyncio.get_running_loop().call_soon(self._end_slice)
         self._slice_ends -= spent_seconds
-        return time.monotonic() > self._slice_ends
+        self.is_used_up = time.monotonic() > self._slice_ends
+        return self.is_used_up
 
     def _end_slice(self) -> None:
-        self._slice_ends = None
+        self._slice_ends, self.is_used_up = None, False
 
 
 def _write(frame: bytes, recipients: Iterable[Connection]) -> tuple[int, list[Connection]]:

@@ -201,18 +201,15 @@ class Hub:
 
     def deliver_now(self, message: Message, position: Position, address: Address) -> bool:
         """Deliver a message to a few connections in this step; see ``interfaces.DeliverNow``."""
-        members = self._members.get(address, NO_MEMBERS)
-        fan_out = self._fan_out
-        if len(members) > MAX_NOW or fan_out.gathered or self._unreported or fan_out.is_used_up:
+        members, fan_out = self._members.get(address, NO_MEMBERS), self._fan_out
+        number = len(members)
+        if number > MAX_NOW or fan_out.is_used_up or fan_out.gathered or self._unreported:
             return False
-        if len(members) > 1 and json_bytes(message) > LARGE_BYTES:
+        if number > 1 and json_bytes(message) > LARGE_BYTES:
             return False
         if members:
             self._send_to_few(message, position, list(members), more=False)
-        if (
-            self.delivery_callbacks
-            and (callback := self.delivery_callbacks.pop(message.id, None)) is not None
-        ):
+        if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(message.id, None)):
             callback()
         if self._unreported:
             self._report()
@@ -271,9 +268,11 @@ class Hub:
     def _send_to_few(
         self, message: Message, position: Position, recipients: Sequence[Connection], *, more: bool
     ) -> bool:
-        """Send a usual message to at most STEP recipients, without a task switch; return whether the slice is over."""
+        """Send a usual message to few recipients, without a task switch; return whether the slice is over."""
         sent = slow = 0
-        for wants_offsets, those in by_offsets(self._without_repeats(message, recipients)):
+        if "." in message.id:  # the id has a ``repeat_digest``
+            recipients = self._without_repeats(message, recipients)
+        for wants_offsets, those in by_offsets(recipients):
             frames = self._encode(message, position if wants_offsets else None)
             written, slower = self._send_step(message, position, frames, those, more=more)
             sent += written + slower

@@ -20,11 +20,12 @@ from gateway.domain.messages import Message
 from gateway.domain.positions import Position
 from gateway.domain.strict_json import decode_strictly
 from gateway.services.client_events.rules import MAX_DEPTH
-from gateway.transport.packets import Frames, FrameSequence, message
+from gateway.transport.packets import MESSAGE, Frames, FrameSequence, message
 
 _CONNECT: Final = "0"
 _DISCONNECT: Final = "1"
 _EVENT: Final = "2"
+_MESSAGE_EVENT: Final = MESSAGE + _EVENT
 _ACK: Final = "3"
 _CONNECT_ERROR: Final = "4"
 _BINARY_EVENT: Final = "5"
@@ -179,6 +180,10 @@ def encode_message(
     invariant 2). Attachments follow their packet, each as a binary message.
     """
     namespace, arguments = pushed.namespace, pushed.arguments
+    if len(arguments) == 1 and namespace == "/" and ack_id is None and not pushed.attachments:
+        # Nearly every message.
+        last = "" if position is None else f',"{position}"'
+        return Frames(f"{_MESSAGE_EVENT}[{_event_name(pushed.event)},{arguments[0]}{last}]")
     prefix = "" if namespace == "/" else f"{namespace},"
     last = "" if position is None else f',"{position}"'
     data = f",{','.join(arguments)}" if arguments else ""

@@ -59,6 +59,10 @@ class Packet(NamedTuple):
     data: str | bytes
 
 
+_SHORT_TEXT: Final = tuple(bytes((_TEXT_OPCODE, size)) for size in range(126))
+"""The headers of text frames up to this size (``frame_header``)."""
+
+
 class Frames:
     """One packet to send, encoded once for all recipients and transports.
 
@@ -75,7 +79,12 @@ class Frames:
             payload, self._opcode = packet, _BINARY_OPCODE
         else:
             payload, self._opcode = packet.encode(), _TEXT_OPCODE
-        head = frame_header(self._opcode, len(payload))
+        size = len(payload)
+        head = (
+            _SHORT_TEXT[size]
+            if size < 126 and self._opcode == _TEXT_OPCODE
+            else frame_header(self._opcode, size)
+        )
         self._payload_at = len(head)
         self._compressed: bytes | None = None
         self.frame = head + payload

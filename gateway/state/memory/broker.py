@@ -109,38 +109,34 @@ class MemoryBroker:
 
     def append_now(self, message: Message, dedup_key: DedupKey) -> PublishResult | None:
         queue, dedup = self._delivery_queue, self._dedup
-        if not queue.has_space() or self._results.get(message.id) is not None:
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        if not queue.has_space() or self._results.get_at(monotonic, message.id) is not None:
             return None
-        now = self._clock.now()
         try:
-            digest = dedup.check(dedup_key, now)
+            digest = dedup.check(dedup_key, now, monotonic)
         except (NonceReplayed, FreshnessUnknown, BrokerUnavailable):
             return None
-        addresses = message.addresses
-        address, size = addresses[0], json_bytes(message)
+        (address,) = addresses = message.addresses
+        size = json_bytes(message)
         self._order = order = positions.next_position(self._order, int(now * 1000))
         self._newest = position = positions.position_at(order)
-        self._history.add(message, position, order, addresses, size)
-        is_wanted = address in self._subscribed or address in self._awaited
-        if is_wanted and not (queue.is_idle and self._deliver_now(message, position, address)):
+        self._history.add(message, position, order, addresses, size, now=monotonic)
+        dedup.nonces.consume(dedup_key, digest, now, monotonic)
+        connections, recoverable = self._presence.counts_at(address)
+        result = _result((message.id, position, connections, True, False, recoverable, (), (), 0))
+        self._results.put_at(monotonic, message.id, result)
+        if (address in self._subscribed or address in self._awaited) and not (
+            queue.is_idle and self._delivers_now(message, position, address)
+        ):
             queue.put(message, position, size)
-        presence = self._presence
-        result = _result(
-            (
-                message.id,
-                position,
-                presence.connections_at(addresses),
-                True,
-                False,
-                presence.recoverable_at(addresses),
-                (),
-                (),
-                0,
-            )
-        )
-        dedup.nonces.consume(dedup_key, digest, now)
-        self._results.put(message.id, result)
         return result
+
+    def _delivers_now(self, message: Message, position: Position, address: Address) -> bool:
+        try:
+            return self._deliver_now(message, position, address)
+        except Exception as error:  # noqa: BLE001  # raised by ``listen``: the message is accepted
+            self._delivery_queue.fail(error)
+            return True
 
     async def append_all(
         self,
@@ -175,7 +171,7 @@ class MemoryBroker:
         elif (retransmitted := self._dedup.retransmitted_results(dedup_key)) is not None:
             results = retransmitted
         else:
-            digest = self._dedup.check(dedup_key, self._clock.now())
+            digest = self._dedup.check(dedup_key, self._clock.now(), self._clock.monotonic())
             first = self._dedup.first_results(dedup_key, adding=len(entries))
             results = self._publish_new(entries, sizes, known, new, with_counts) if first is None else first
             self._dedup.keep(dedup_key, digest, results)
@@ -306,7 +302,9 @@ class MemoryBroker:
         if not is_volatile(entry):
             self._order = positions.next_position(self._order, now_milliseconds)
             self._newest = positions.position_at(self._order)
-            self._history.add(entry, self._newest, self._order, addresses + index, size)
+            self._history.add(
+                entry, self._newest, self._order, addresses + index, size, now=self._clock.monotonic()
+            )
         connections = self._presence.connections_at(addresses)
         wants_replicas = connections > 0 and wants_replies(entry)
         if (

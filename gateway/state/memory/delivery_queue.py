@@ -35,6 +35,7 @@ class DeliveryQueue:
         self._bytes = 0
         self._not_empty = asyncio.Event()
         self._listener_waits = False
+        self._failure: Exception | None = None
         self._waiting: deque[tuple[asyncio.Future[None], _Space]] = deque()
         self._reserved = self._reserved_bytes = 0
         """Space of appends that were woken and have not run yet."""
@@ -86,20 +87,27 @@ class DeliveryQueue:
         self._bytes += size
         self._not_empty.set()
 
+    def fail(self, error: Exception) -> None:
+        """Let the listener raise an error of a delivery that it did not make itself."""
+        self._failure = error
+        self._not_empty.set()
+
     @property
     def is_idle(self) -> bool:
         """Whether everything was delivered: the listener waits for the next entry."""
-        return self._listener_waits and not self._queue
+        return self._listener_waits and not self._queue and self._failure is None
 
     async def wait_for_entry(self) -> None:
-        """Return once there is an entry."""
+        """Return once there is an entry. Raises: the error given to ``fail``."""
         self._listener_waits = True
         try:
-            while not self._queue:
+            while not self._queue and self._failure is None:
                 self._not_empty.clear()
                 await self._not_empty.wait()
         finally:
             self._listener_waits = False
+        if self._failure is not None:
+            raise self._failure
 
     def take(self) -> tuple[LogEntry, Position]:
         """Remove and return the oldest entry. Raises: IndexError if there is none."""

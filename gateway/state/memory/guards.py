@@ -44,28 +44,27 @@ class Nonces:
     def __len__(self) -> int:
         return len(self._consumed)
 
-    def check(self, dedup_key: DedupKey, now: float) -> int:
-        """Return the digest of a nonce that was not used. ``now`` is the time by the wall clock.
+    def check(self, dedup_key: DedupKey, now: float, monotonic: float) -> int:
+        """Return the digest of a nonce that was not used. ``now`` and ``monotonic`` are the times of the clock.
 
         Raises: NonceReplayed; FreshnessUnknown when nonces with such an end were dropped, as after the wall clock was
             set back; BrokerUnavailable when ``max_nonces`` are kept.
         """
-        self._sweep()
+        self._sweep(monotonic)
         digest = self._digest(f"{dedup_key.key_id}\n{dedup_key.nonce}")
         if digest in self._consumed:
             raise NonceReplayed("this nonce was used before")
         expires_at = dedup_key.nonce_expires_at
-        dropped_until = max(now, self._dropped_until)
-        if expires_at <= dropped_until:
-            raise may_be_replayed(dropped_until - expires_at)
+        if expires_at <= now or expires_at <= self._dropped_until:
+            raise may_be_replayed(max(now, self._dropped_until) - expires_at)
         if len(self._consumed) >= self._max_nonces:
             raise BrokerUnavailable("more requests came lately than can be remembered", retry_after_seconds=5)
         return digest
 
-    def consume(self, dedup_key: DedupKey, digest: int, now: float) -> None:
+    def consume(self, dedup_key: DedupKey, digest: int, now: float, monotonic: float) -> None:
         """Keep a nonce that was checked, and what identifies a retransmission of its request."""
         expires_at = dedup_key.nonce_expires_at
-        end = int(self._clock.monotonic() + expires_at - now) + 1
+        end = int(monotonic + expires_at - now) + 1
         bucket = self._buckets.get(end)
         if bucket is None:
             bucket = self._buckets[end] = array("Q")
@@ -75,21 +74,22 @@ class Nonces:
             self._bucket_expiry[end] = expires_at
         bucket.append(digest)
         self._consumed.add(digest)
-        if dedup_key.retransmission is not None:
-            bucket.append(self._digest(dedup_key.retransmission))
+        if dedup_key.idempotency_key is not None and (text := dedup_key.retransmission) is not None:
+            bucket.append(self._digest(text))
             self._consumed.add(bucket[-1])
 
     def is_retransmission(self, dedup_key: DedupKey) -> bool:
         """Return whether this very request, with an idempotency key, was accepted before and is still known."""
         text = dedup_key.retransmission
-        self._sweep()
+        self._sweep(self._clock.monotonic())
         return text is not None and self._digest(text) in self._consumed
 
     def _digest(self, text: str) -> int:
         return int.from_bytes(blake2b(text.encode(), digest_size=8, key=self._secret).digest(), "big")
 
-    def _sweep(self) -> None:
-        now = self._clock.monotonic()
+    def _sweep(self, now: float) -> None:
+        if not self._ends or self._ends[0] > now:
+            return
         for _ in range(_SWEEP):
             if not self._ends or self._ends[0] > now:
                 return
@@ -125,19 +125,19 @@ class MemoryDedupStore:
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
         if not self.nonces.is_retransmission(dedup_key):
-            now = self._clock.now()
-            self.nonces.consume(dedup_key, self.check(dedup_key, now), now)
+            now, monotonic = self._clock.now(), self._clock.monotonic()
+            self.nonces.consume(dedup_key, self.check(dedup_key, now, monotonic), now, monotonic)
 
-    def check(self, dedup_key: DedupKey, now: float) -> int:
+    def check(self, dedup_key: DedupKey, now: float, monotonic: float) -> int:
         """Return what ``keep`` needs of a dedup key whose nonce was not used before. It uses nothing up.
 
-        ``now`` is the time by the wall clock, in seconds since 1970.
+        ``now`` is the time by the wall clock, in seconds since 1970, ``monotonic`` that by the monotonic clock.
 
         Raises: NonceReplayed; FreshnessUnknown; BrokerUnavailable when no more nonces can be kept.
         """
-        digest = self.nonces.check(dedup_key, now)
+        digest = self.nonces.check(dedup_key, now, monotonic)
         if dedup_key.signed_at is not None:
-            if_never_set = self._started_at + self._clock.monotonic()
+            if_never_set = self._started_at + monotonic
             self._epoch.check(dedup_key.key_id, dedup_key.signed_at, now, latest=if_never_set)
         return digest
 
@@ -168,7 +168,7 @@ class MemoryDedupStore:
 
     def keep(self, dedup_key: DedupKey, digest: int, results: tuple[PublishResult, ...]) -> None:
         """Keep a dedup key that was checked, with the results of its request."""
-        self.nonces.consume(dedup_key, digest, self._clock.now())
+        self.nonces.consume(dedup_key, digest, self._clock.now(), self._clock.monotonic())
         if dedup_key.idempotency_key is not None and not any(result.replayed for result in results):
             name = _idempotency_digest(dedup_key)
             self.results.put(name, (dedup_key.fingerprint, results))

@@ -70,13 +70,14 @@ class RoomIndex:
         """Add the newest record."""
         self._records.append(record)
 
-    def drop_oldest(self) -> None:
-        """Drop the oldest record."""
+    def drop_oldest(self) -> bool:
+        """Drop the oldest record; return whether it was the last one."""
         # Dropped records stay in front of the head until there are as many of them as of the others.
-        self._head += 1
-        if self._head >= _COMPACT_FROM and self._head * 2 >= len(self._records):
-            del self._records[: self._head]
-            self._head = 0
+        self._head = head = self._head + 1
+        if head >= _COMPACT_FROM and head * 2 >= len(self._records):
+            del self._records[:head]
+            self._head = head = 0
+        return head == len(self._records)
 
     def newer_than(self, order: Order) -> Iterator[Record]:
         """Iterate over the records after a position, oldest first; the index must not change meanwhile."""
@@ -201,23 +202,30 @@ class History:
         return len(self._room_indexes)
 
     def add(
-        self, entry: LogEntry, position: Position, order: Order, addresses: tuple[Address, ...], size: int
+        self,
+        entry: LogEntry,
+        position: Position,
+        order: Order,
+        addresses: tuple[Address, ...],
+        size: int,
+        *,
+        now: float,
     ) -> None:
         """Add an entry newer than all others.
 
-        ``order`` is the sort key of its position, ``size`` the bytes of its arguments.
+        ``order`` is the sort key of its position, ``size`` the bytes of its arguments, ``now`` is monotonic.
         """
         if self._age_seconds <= 0:
             return
-        now = self._clock.monotonic()
         stored_bytes = size + _name_bytes(entry) + ENTRY_BYTES
         record = Record(order, position, entry, addresses, size, stored_bytes, now)
+        indexes = self._room_indexes
         self._log.append(record)
         self._bytes += stored_bytes
         for address in addresses:
-            index = self._room_indexes.get(address)
+            index = indexes.get(address)
             if index is None:
-                index = self._room_indexes[address] = RoomIndex()
+                index = indexes[address] = RoomIndex()
                 self._bytes += INDEX_BYTES
             index.add(record)
         self._trim(now)
@@ -316,20 +324,19 @@ class History:
         while log and (len(log) > self._max_entries or self._bytes > self._max_bytes):
             self._drop_oldest(now)
         oldest_allowed = now - self._age_seconds
-        for _ in range(_SWEEP):
-            if not log or log[0].accepted_at > oldest_allowed:
-                break
-            self._drop_oldest(now)
+        if log and log[0].accepted_at <= oldest_allowed:
+            for _ in range(_SWEEP):
+                self._drop_oldest(now)
+                if not log or log[0].accepted_at > oldest_allowed:
+                    break
         self.trim_markers.expire(now, at_most=_SWEEP)
 
     def _drop_oldest(self, now: float) -> None:
-        record = self._log.popleft()
+        record, indexes = self._log.popleft(), self._room_indexes
         self._bytes -= record.stored_bytes
         for address in record.addresses:
-            index = self._room_indexes[address]
-            index.drop_oldest()
-            if not index:
-                del self._room_indexes[address]
+            if indexes[address].drop_oldest():
+                del indexes[address]
                 self._bytes -= INDEX_BYTES
         self._dropped = record.order
         if not record.is_erased:
@@ -342,7 +349,8 @@ def _marker_bytes(address: Address) -> int:
 
 def _name_bytes(entry: LogEntry) -> int:
     if isinstance(entry, Message):
-        names = len(entry.event) + len("".join(entry.rooms))
+        rooms = entry.rooms
+        names = len(entry.event) + len(rooms[0] if len(rooms) == 1 else "".join(rooms))
         if entry.exclude or entry.all_of:
             names += sum(map(len, (*entry.exclude, *entry.all_of)))
         return names

@@ -198,6 +198,11 @@ class MemoryPresence:
         self._sweep_parked()
         return sum([len(self._parked_at.get(address, ())) for address in addresses])
 
+    def counts_at(self, address: Address) -> tuple[int, int]:
+        """Return the connections and the recoverable connections at one address."""
+        recoverable = self.recoverable_at((address,)) if self._parked else 0
+        return self._counts.get(address, 0), recoverable
+
     def forget_recoverable(self, sid: str) -> None:
         """Count a connection as recoverable no more: its session was removed."""
         self._forget_parked(sid)

@@ -42,10 +42,12 @@ class TtlMap(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Return the value, unless it has expired."""
+        return self.get_at(self._clock.monotonic(), key)
+
+    def get_at(self, now: float, key: K) -> V | None:
+        """As ``get``, with the time of the monotonic clock."""
         item = self._items.get(key)
-        if item is None or item[0] <= self._clock.monotonic():
-            return None
-        return item[1]
+        return None if item is None or item[0] <= now else item[1]
 
     def items(self) -> Iterator[tuple[K, V]]:
         """Yield the items that have not expired, the one that was put first in front."""
@@ -56,7 +58,10 @@ class TtlMap(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Set a value; its time starts again."""
-        now = self._clock.monotonic()
+        self.put_at(self._clock.monotonic(), key, value)
+
+    def put_at(self, now: float, key: K, value: V) -> None:
+        """As ``put``, with the time of the monotonic clock."""
         self._sweep(now)
         items = self._items
         if key in items:

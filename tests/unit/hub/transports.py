@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.identity import Identity
@@ -88,8 +88,16 @@ class RecordingTransport:
 
     @property
     def events(self) -> list[str]:
-        """The event names that were sent, as ``encode`` wrote them."""
-        return [frame[3:].decode() for frame in self.frames]
+        """The event names that were sent, as ``encode`` wrote them, also several in one write."""
+        return [name for written in self.frames for name in _names(written)]
+
+
+def _names(written: bytes) -> Iterator[str]:
+    """Yield the names in frames of at most 125 bytes."""
+    while written:
+        end = 2 + written[1]
+        yield written[3:end].decode()
+        written = written[end:]
 
 
 def identity(user: str, *rooms: str) -> Identity:

@@ -7,10 +7,12 @@ import asyncio
 import pytest
 
 from gateway.domain.errors import BrokerUnavailable
-from gateway.domain.messages import LogEntry
+from gateway.domain.messages import Address, LogEntry, Message
 from gateway.domain.positions import Position
+from gateway.interfaces import no_flush
 from tests.contract.recording_listener import BlockedListener, RecordingListener, listening
 from tests.contract.values import at, dedup_key, message, newest_position
+from tests.support.waiter import TIMEOUT_SECONDS
 
 
 async def test_append_without_space_fails_and_changes_nothing(make_memory, clock) -> None:
@@ -252,3 +254,63 @@ async def test_listener_knows_whether_another_entry_is_at_hand(make_memory) -> N
         await listener.first(4)
 
     assert others == [True, True, False, False]
+
+
+async def test_error_of_a_delivery_at_once_ends_the_listener_and_the_message_is_accepted(
+    make_memory, clock
+) -> None:
+    state = make_memory()
+    await state.broker.subscribe([at("a")])
+
+    def fail(_message: Message, _position: Position, _address: Address) -> bool:
+        raise ZeroDivisionError
+
+    listener = RecordingListener(state.broker)
+    task = asyncio.create_task(state.broker.listen(listener.deliver, no_flush, fail))
+    await asyncio.sleep(0)
+    first, second = message("a"), message("a")
+
+    result = state.broker.append_now(first, dedup_key(clock))
+    state.broker.append_now(second, dedup_key(clock))
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(task, TIMEOUT_SECONDS)
+    assert listener.received == []
+    assert await state.broker.append(first, dedup_key(clock)) == result
+
+
+async def test_busy_listener_gets_every_message_itself(make_memory, clock) -> None:
+    state = make_memory()
+    await state.broker.subscribe([at("a")])
+    listener = BlockedListener(state.broker)
+    at_once = list[Message]()
+
+    def deliver_now(each: Message, _position: Position, _address: Address) -> bool:
+        at_once.append(each)
+        return True
+
+    task = asyncio.create_task(state.broker.listen(listener.deliver, no_flush, deliver_now))
+    await asyncio.sleep(0)
+    sent = [message("a") for _ in range(4)]
+    state.broker.append_now(sent[0], dedup_key(clock))
+    await state.broker.append(sent[1])
+    await listener.entered.wait()
+    for each in sent[2:]:
+        state.broker.append_now(each, dedup_key(clock))
+    assert at_once == sent[:1]
+
+    listener.released.set()
+    assert await listener.entries() == sent[1:]
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_full_queue_accepts_nothing_now_and_nothing_is_done(make_memory, clock) -> None:
+    state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=0.02)
+    await state.broker.subscribe([at("a")])
+    await state.broker.append(message("a"))
+    before = (await newest_position(state.broker), state.sizes())
+
+    assert state.broker.append_now(message("a"), dedup_key(clock)) is None
+
+    assert (await newest_position(state.broker), state.sizes()) == before

@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from gateway.domain.dedup import DedupKey
 from gateway.domain.event_catalogue import RESERVED_PREFIXES, EventCatalogue
 from gateway.domain.identity import Identity, Revocation
-from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, new_id
+from gateway.domain.messages import (
+    Address,
+    DisconnectCommand,
+    LogEntry,
+    Message,
+    PublishResult,
+    new_id,
+)
 from gateway.domain.positions import Position
 from gateway.domain.presence import ChangedRooms, ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, VisibleRooms
 from gateway.hub import Connection, ConnectionState, Hub
-from gateway.interfaces import Broker, ConnectionRooms, DataSource, Presence, Webhooks
+from gateway.interfaces import Broker, ConnectionRooms, DataSource, Presence, Webhooks, never_now
 from gateway.metrics import MetricFactory
 from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.connect import Connector
@@ -228,7 +236,9 @@ class Services:
         max_rooms: int | None = None,
         reserved_prefixes: tuple[str, ...] = RESERVED_PREFIXES,
         webhooks: Webhooks | None = None,
+        delivers_now: bool = True,
     ) -> None:
+        """``delivers_now``: whether messages may be delivered in the step that appends them."""
         self.schedule = FakeSchedule()
         self.clock = self.schedule.clock
         self.state = MemoryState(
@@ -248,8 +258,12 @@ class Services:
         self.delivery_gate = asyncio.Event()
         """While it is cleared, the listener delivers nothing."""
         self.delivery_gate.set()
+        self._is_delivering = False
+        """Whether the listener has an entry: nothing may be delivered before it."""
         self.delivered: Callable[[LogEntry], None] = lambda _: None
         """Called with each entry, before it is delivered."""
+        self.has_sockets = False
+        """Whether frames are written to the sockets of new connections directly."""
         self.replayed: list[int] = []
         self.metrics = MetricFactory()
         self.disconnector_metrics = MetricFactory()
@@ -357,16 +371,28 @@ class Services:
             reserved_prefixes=reserved_prefixes,
         )
         self._tasks = [
-            asyncio.create_task(self.broker.listen(self._deliver)),
+            asyncio.create_task(
+                self.broker.listen(
+                    self._deliver, self.hub.flush, self._deliver_now if delivers_now else never_now
+                )
+            ),
             asyncio.create_task(self.disconnector.run()),
             asyncio.create_task(self.replayer.run()),
             asyncio.create_task(self.room_changes.run()),
         ]
 
     async def _deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
+        self._is_delivering = True
         await self.delivery_gate.wait()
         self.delivered(entry)
         await self.room_changes.deliver(entry, position, more=more)
+        self._is_delivering = False
+
+    def _deliver_now(self, message: Message, position: Position, address: Address) -> bool:
+        if not self.delivery_gate.is_set() and not self._is_delivering:
+            return False
+        self.delivered(message)
+        return self.room_changes.deliver_now(message, position, address)
 
     def _on_disconnected(self, command: DisconnectCommand, ended: int) -> None:
         self.on_disconnected(command, ended)
@@ -394,7 +420,7 @@ class Services:
         self, client_identity: Identity, namespace: str = "/", **recovery_request: Any
     ) -> tuple[ConnectResult, RecordingTransport]:
         """Connect with a recovery request; its ``owner`` is a new name by default."""
-        transport = RecordingTransport()
+        transport = RecordingTransport(has_socket=self.has_sockets)
         recovery_request = {"owner": f"{REPLICA}.{next(self._transports)}"} | recovery_request
         return await self.connector.connect(
             client_identity, namespace, transport, RecoveryRequest(**recovery_request)
@@ -439,6 +465,17 @@ class Services:
         message = Message(new_id(), "/", (room,), event, arguments, exclude=excluded, volatile=volatile)
         result = await self.broker.append(message)
         return result.position
+
+    async def push_now(self, room: str, event: str, nonce: str, *, size_bytes: int = 0) -> PublishResult:
+        """Publish a plain message as the REST API does: without waiting if that is possible."""
+        arguments = (f'"{"x" * size_bytes}"',) if size_bytes else ()
+        message = Message(new_id(), "/", (room,), event, arguments)
+        dedup_key = DedupKey("backend", nonce, self.clock.now() + 300)
+        result = self.publisher.publish_now(message, dedup_key)
+        if isinstance(result, PublishResult):
+            return result
+        assert result is None, "nothing has to be waited for in memory"
+        return await self.publisher.publish(message, dedup_key)
 
     async def wait_delivered(self) -> None:
         """Wait until everything appended so far was delivered: a last message reaches a connection of its own."""
