@@ -218,6 +218,11 @@ def is_volatile(entry: LogEntry) -> bool:
     return isinstance(entry, Message) and (entry.volatile or bool(entry.reply_to))
 
 
+def is_plain(message: Message) -> bool:
+    """Whether a message has one address, and neither ``exclude`` nor anything that stands behind it in ``Message``."""
+    return len(message.rooms) <= 1 and not any(message[5:])
+
+
 def wants_replies(entry: LogEntry) -> bool:
     """Whether the replicas with recipients of an entry reply to it."""
     return not isinstance(entry, SessionTakeover | DataChange) and bool(entry.reply_to)

@@ -18,8 +18,10 @@
     queues       the queues of notifications and their dead letters; which partitions this replica owns
     cursor       how far this replica has read, and what it has already delivered
     subscriber   the connection for channels, and the buffer of what it receives
-    commands     the connection for scripts: pipelined, with deadlines and retries
-    pending      the commands without an answer
+    commands     calls of scripts, with deadlines and retries
+    command_connection  the connection for them: pipelined
+    pending      the commands without an answer, and calls without a task
+    reply_reader  passes on what Redis sends in the step that receives it
     connection   opens connections: address, Sentinel, TLS, checks of the server
     scripts      assembles the Lua scripts (lua/*.lua) with names and limits
     offline_queue  messages that are kept for users until they are received

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from gateway.domain import positions
 from gateway.domain.dedup import DedupKey
-from gateway.domain.errors import DATA_LOST, BrokerUnavailable, OfflineQueueFull
+from gateway.domain.errors import DATA_LOST, BrokerUnavailable, FreshnessUnknown, OfflineQueueFull
 from gateway.domain.messages import (
     Address,
     DisconnectCommand,
@@ -37,6 +38,8 @@ from gateway.state.redis.redis_keys import LOSSES, RedisKeys, address_name
 from gateway.state.redis.subscriber import Subscriber
 
 _YES_NO: Final = ("0", "1")
+_result: Final = partial(tuple.__new__, PublishResult)
+"""Make a result without the constructor of NamedTuple, which runs in Python: a push makes one."""
 _NOTIFICATIONS_AT: Final = 12
 """Where the arguments of lua/append.lua, without the deadline, have the place of those for notifications."""
 
@@ -77,8 +80,41 @@ class RedisBroker:
     ) -> PublishResult:
         return (await self._append((entry,), dedup_key, with_counts=with_counts))[0]
 
-    def append_now(self, _message: Message, _dedup_key: DedupKey) -> asyncio.Future[PublishResult] | None:
-        return None
+    def append_now(self, message: Message, dedup_key: DedupKey) -> asyncio.Future[PublishResult] | None:
+        if not self._codec.tags_frames:
+            return None
+        try:
+            self._dedup.check(dedup_key)
+        except FreshnessUnknown:
+            return None
+        record = self._codec.encode(message)
+        address = message.addresses[0]
+
+        def decode(answer: list[Any]) -> PublishResult | None:
+            if answer[0] != b"OK":
+                return None
+            self._dedup.accepted(dedup_key)
+            _, at, connections, recoverable, _ = answer
+            position = Position(at.decode())
+            self._losses.accepted(position)
+            return _result((message.id, position, connections, True, False, recoverable, (), (), 0))
+
+        async def complete(call: Coroutine[Any, Any, Any]) -> PublishResult:
+            return self._results((message,), dedup_key, await call)[0]
+
+        return self._appends.call_now(
+            "append",
+            *self._dedup.nonce_arguments(dedup_key),
+            self._appends.branch,
+            message.id,
+            record,
+            json_bytes(message),
+            b"" if len(record) <= INLINE_BYTES else self._codec.pointer(message),
+            address_name(address),
+            decode=decode,
+            complete=complete,
+            raise_rejection=self._raise_rejection,
+        )
 
     async def append_all(
         self,
@@ -107,9 +143,14 @@ class RedisBroker:
             self._add_arguments(arguments, entry, with_counts=with_counts)
         if notifications:
             _add_notifications(arguments, notifications)
-        status, *details = await self._appends.call(
-            "append", *arguments, raise_rejection=self._raise_rejection
-        )
+        answer = await self._appends.call("append", *arguments, raise_rejection=self._raise_rejection)
+        return self._results(entries, dedup_key, answer)
+
+    def _results(
+        self, entries: Sequence[LogEntry], dedup_key: DedupKey | None, answer: list[Any]
+    ) -> tuple[PublishResult, ...]:
+        """Return the results of an append from the answer of lua/append.lua that accepts it."""
+        status, *details = answer
         if dedup_key is not None:
             self._dedup.accepted(dedup_key)
         if status == b"OK":
@@ -170,9 +211,9 @@ class RedisBroker:
         self._subscriber.unsubscribe(channels)
 
     async def listen(
-        self, deliver: Deliver, flush: Flush = no_flush, _deliver_now: DeliverNow = never_now, /
+        self, deliver: Deliver, flush: Flush = no_flush, deliver_now: DeliverNow = never_now, /
     ) -> None:
-        await self._log_reader.run(deliver, flush)
+        await self._log_reader.run(deliver, flush, deliver_now)
 
     async def history(
         self, after: Position, addresses: Collection[Address], *, max_entries: int, max_bytes: int

@@ -11,7 +11,15 @@ from typing import Final, NamedTuple
 
 from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition
-from gateway.domain.messages import LogEntry, Message, PublishResult, Reply, is_volatile, wants_replies
+from gateway.domain.messages import (
+    LogEntry,
+    Message,
+    PublishResult,
+    Reply,
+    is_plain,
+    is_volatile,
+    wants_replies,
+)
 from gateway.domain.positions import Position
 from gateway.state.redis.records import (
     FIELD,
@@ -51,6 +59,14 @@ class Frame(NamedTuple):
     position: Position
     sent: Sent
     generation: str = ""
+
+
+class PlainMessage(NamedTuple):
+    """A decoded frame with a plain message (``is_plain``)."""
+
+    position: Position
+    message: Message
+    generation: str
 
 
 class Codec:
@@ -142,6 +158,18 @@ class Codec:
             error.position, error.generation = position, named
             raise
 
+    def decode_plain(self, data: bytes) -> PlainMessage | None:
+        """Decode a frame with a plain message. Return None for every other frame, and while a replica reads no tags."""
+        if not self.tags_frames:
+            return None
+        try:
+            position, sent, generation = self.decode_frame(data)
+        except DecodeError:
+            return None
+        if not isinstance(sent, Message) or not is_plain(sent):
+            return None
+        return PlainMessage(position, sent, generation)
+
     def decode_entry(self, record: bytes) -> Logged:
         """Decode a record of the log. Raises DecodeError."""
         sent = self._decode(record)
@@ -181,3 +209,13 @@ def decode_publish_result(value: bytes) -> PublishResult:
         )
     except (ValueError, MalformedPosition) as error:
         raise DecodeError("no result") from error
+
+
+def is_always_wanted(sent: Logged | Pointer) -> bool:
+    """Whether to deliver what comes on a channel that no connection here needs.
+
+    If the last one has just left, the result of an entry may still name this replica as one that replies.
+    """
+    if isinstance(sent, Pointer):
+        return sent.wants_replies
+    return isinstance(sent, LossMarker) or wants_replies(sent)

@@ -1,4 +1,4 @@
-"""How far a replica has read in the stream, from where it delivers, and what it must not deliver twice. Pure."""
+"""How far a replica has read in the stream, from where it delivers, and what it must not deliver twice. No I/O."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections import OrderedDict, deque
 from collections.abc import Collection
 from typing import Final
 
+import structlog
+
 from gateway.domain import positions
 from gateway.domain.positions import Position
 
 _RECENT_IDS: Final = 4096
 _RECENT_POSITIONS: Final = 64
+_MAX_FOREIGN: Final = 64
 _OLDER_POSITIONS: Final = 64
 """Each stands for _RECENT_POSITIONS older ones."""
+
+log = structlog.get_logger(__name__)
 
 
 class Cursor:
@@ -81,6 +86,10 @@ class Cursor:
         A probe that was sent before the log was read contradicts nothing: it may report an earlier end.
         """
         return self.newest != self.confirmed and positions.order(position) < self._order
+
+    def is_new(self, id_: str, position: Position, generation: str) -> bool:
+        """Return whether an entry is of this log, beyond the newest position, and was not delivered at another one."""
+        return generation == self.generation and self.is_beyond(position) and id_ not in self._ids
 
     def first_seen(self, id_: str) -> bool:
         """Return whether an id is new, and remember it."""
@@ -155,3 +164,21 @@ class WatchedChannels:
             return False
         # For a channel that was watched since an earlier log, every entry of this one is wanted.
         return since[0] != self._cursor.generation or positions.is_after(position, since[1])
+
+
+class ForeignLogs:
+    """Generations of logs of other deployments, as frames on the channels of this one named them."""
+
+    def __init__(self) -> None:
+        self._generations: set[str] = set()
+
+    def __contains__(self, generation: str) -> bool:
+        return generation in self._generations
+
+    def add(self, generation: str) -> None:
+        """Remember a generation; the first one is logged."""
+        if not self._generations:
+            log.warning("redis.foreign_messages")
+        if len(self._generations) >= _MAX_FOREIGN:
+            self._generations.clear()
+        self._generations.add(generation)

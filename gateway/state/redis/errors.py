@@ -53,6 +53,9 @@ _BY_TYPE: Final = {
     exceptions.NoPermissionError: "NOPERM",
 }
 """redis-py removes the code from the message of some errors and raises errors of these types instead."""
+FAILURE_SECONDS: Final = 60.0
+"""A script that fails in the same way within this time is not logged again: a repeated call fails again."""
+_MAX_FAILURES: Final = 100
 REPLIES: Final = (
     exceptions.ResponseError,
     exceptions.BusyLoadingError,
@@ -240,3 +243,19 @@ class Rejections:
             if code != self._logged.get(connection):
                 self._logged[connection] = code
                 log.warning("redis.rejecting", connection=connection, code=code, reason=problem.message)
+
+
+class ScriptFailures:
+    """Logs why scripts failed: the same reason again only after FAILURE_SECONDS."""
+
+    def __init__(self) -> None:
+        self._log_again_at: dict[str, float] = {}
+
+    def log(self, reason: str, now: float) -> None:
+        """Log a reason, unless it was logged lately. ``now`` is the time by any one clock."""
+        if now < self._log_again_at.get(reason, now):
+            return
+        if len(self._log_again_at) >= _MAX_FAILURES:
+            self._log_again_at.clear()
+        self._log_again_at[reason] = now + FAILURE_SECONDS
+        log.error("redis.script_failed", reason=reason)

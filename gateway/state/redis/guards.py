@@ -160,17 +160,21 @@ class RedisDedupStore:
         """
         if dedup_key is None:
             return NO_DEDUP_KEY
-        digest = blake2b(f"{dedup_key.key_id}\n{dedup_key.nonce}".encode(), digest_size=8).digest()
-        ends = int(dedup_key.nonce_expires_at * 1000)
-        signed_at = "" if dedup_key.signed_at is None else int(dedup_key.signed_at)
-        latest = max(time.time(), self._started_at + time.monotonic())
-        nonce = digest, ends, signed_at, dedup_key.key_id, int(self._began_at), int(latest * 1000)
+        nonce = self.nonce_arguments(dedup_key)
         if dedup_key.idempotency_key is None:
             return (*nonce, "", "", "")
         key = blake2b(f"{dedup_key.scope}\n{dedup_key.idempotency_key}".encode(), digest_size=16).digest()
         request = dedup_key.retransmission
         retransmission = b"" if request is None else blake2b(request.encode(), digest_size=8).digest()
         return (*nonce, retransmission, key, dedup_key.fingerprint)
+
+    def nonce_arguments(self, dedup_key: DedupKey) -> tuple[Argument, ...]:
+        """Return the first six of these arguments, which are those for a nonce."""
+        digest = blake2b(f"{dedup_key.key_id}\n{dedup_key.nonce}".encode(), digest_size=8).digest()
+        ends = int(dedup_key.nonce_expires_at * 1000)
+        signed_at = "" if dedup_key.signed_at is None else int(dedup_key.signed_at)
+        latest = max(time.time(), self._started_at + time.monotonic())
+        return digest, ends, signed_at, dedup_key.key_id, int(self._began_at), int(latest * 1000)
 
 
 class RedisRateLimits:

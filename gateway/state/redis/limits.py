@@ -31,7 +31,7 @@ from gateway.domain.offline_queue import (
 )
 from gateway.domain.presence import MAX_PRESENCE_ADDRESSES
 from gateway.state.redis.codec import INLINE_BYTES
-from gateway.state.redis.commands import BRANCHES
+from gateway.state.redis.command_connection import BRANCHES
 from gateway.state.redis.records import MESSAGE_LETTER, REPLY_FORMAT, TAGGED_FORMAT, TILDE_FORMAT
 
 _FORMATS: Final = {
@@ -42,6 +42,9 @@ _FORMATS: Final = {
     "message_byte": ord(MESSAGE_LETTER),
 }
 """What scripts know of the records."""
+_HISTORY_COSTS: Final = {"entry_bytes": 200, "position_bytes": 22, "index_bytes": 380}
+"""What HISTORY_BYTES counts beside the bytes of a record: its place in the log and in ``ids:new``, a position in an
+index, and an index, besides its name, which is stored twice; as MEMORY USAGE shows them."""
 KEEP_SECONDS: Final = 86_400.0
 """The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""
 DAY: Final = 86_400.0
@@ -122,6 +125,7 @@ class RedisLimits:
             "segment_length": max(1, min(_MAX_SEGMENT_ENTRIES, self.history_length // _SEGMENTS)),
             "segment_bytes": max(1, self.history_bytes // _BYTE_SEGMENTS),
             "segment_age": _ms(age / _SEGMENTS),
+            **_HISTORY_COSTS,
             "ids": max(min(self.history_length, self.history_bytes // _MIN_ENTRY_BYTES), _MIN_RESULTS),
             "ids_age": _ms(max(age, _MIN_RESULT_SECONDS)),
             "nonce_window": _ms(self.nonce_seconds / 2),

@@ -16,12 +16,12 @@ import structlog
 
 from gateway.domain import positions
 from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerTimeout, BrokerUnavailable
-from gateway.domain.messages import Message, Reply, is_volatile, wants_replies
+from gateway.domain.messages import Message, Reply, is_volatile
 from gateway.domain.positions import Position
-from gateway.interfaces import Deliver, Flush, no_flush
-from gateway.state.redis.codec import Codec
+from gateway.interfaces import Deliver, DeliverNow, Flush, never_now, no_flush
+from gateway.state.redis.codec import Codec, is_always_wanted
 from gateway.state.redis.commands import Commands
-from gateway.state.redis.cursor import Cursor, WatchedChannels
+from gateway.state.redis.cursor import Cursor, ForeignLogs, WatchedChannels
 from gateway.state.redis.losses import Losses
 from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.records import DecodeError, Logged, LossMarker, Pointer, Probe, QueueWake
@@ -33,7 +33,6 @@ PAGE_BYTES: Final = 1024 * 1024
 """The least after which a page of the log ends, in bytes of records."""
 PROBE_NUMBER: Final = "."
 """Separates the token of a probe from its number."""
-_MAX_FOREIGN: Final = 64
 ANOTHER_LOG: Final = -1
 _TRIMMED: Final = -2
 """What lua/resync.lua returns instead of a number of lost positions."""
@@ -81,8 +80,7 @@ class LogReader:
         self._out_of_order_until = positions.START
         """While the log is read after a loss: messages up to here are older than some that were delivered."""
         self._expects_tags = codec.tags_frames
-        self._foreign: set[str] = set()
-        """Generations of logs of other deployments, as frames on the channels of this one named them."""
+        self._foreign = ForeignLogs()
         self._flush: Flush = no_flush
         self._may_wait = False
         """Whether frames of the last entry may wait for the next one."""
@@ -108,8 +106,13 @@ class LogReader:
         """Read the log before the next delivery: it may hold an entry that was never published."""
         self._is_stale = True
 
-    async def run(self, deliver: Deliver, flush: Flush = no_flush) -> None:
+    async def run(
+        self, deliver: Deliver, flush: Flush = no_flush, deliver_now: DeliverNow = never_now
+    ) -> None:
         """Deliver until cancelled; raise an exception of ``deliver`` or ``flush``.
+
+        While this waits for the next entry, one that is a plain message is passed to ``deliver_now`` in the step that
+        receives it. What that raises ends the connection for channels.
 
         While further entries are in the receive buffer, frames of several are sent together.
 
@@ -121,6 +124,7 @@ class LogReader:
         self.started.set()
         self._flush = flush
         self._expects_tags = self._codec.tags_frames
+        accept = partial(self._accept_now, deliver_now)
         while True:
             while self._reads_on:
                 self._reads_on = False
@@ -129,12 +133,27 @@ class LogReader:
                     self.is_complete.set()
             if self._may_wait and not self._receive_buffer.has_data:
                 await self._send_waiting()
-            item = await self._receive_buffer.take()
+            item = await self._receive_buffer.take(accept)
             if isinstance(item, ResyncMarker):
                 await item.ready.wait()
                 await self._resync(deliver, is_subscribed=item.is_subscribed)
             else:
                 await self._take(*item, deliver)
+
+    def _accept_now(self, deliver_now: DeliverNow, channel: bytes, data: bytes) -> bool:
+        """Deliver a plain message in this step. Return False if anything is unusual: nothing was done then."""
+        if self._is_stale or not self._expects_tags or channel not in self.channels:
+            return False
+        found, cursor = self._codec.decode_plain(data), self.cursor
+        if found is None or not cursor.is_new(found.message.id, found.position, found.generation):
+            return False
+        if deliver_now(found.message, found.position, found.message.addresses[0]):
+            cursor.advance(found.position)
+            cursor.first_seen(found.message.id)
+            self.messages_received += 1
+            self._losses.seen_at = self._loop.time()
+            return True
+        return False
 
     async def _take(self, channel: bytes, data: bytes, deliver: Deliver) -> None:
         if self._codec.tags_frames is not self._expects_tags:
@@ -164,7 +183,7 @@ class LogReader:
             self._notify(sent)
             return
         self.messages_received += 1
-        if channel not in self.channels and not _is_always_wanted(sent):
+        if channel not in self.channels and not is_always_wanted(sent):
             return
         if generation != self.cursor.generation and not await self._is_own(generation, deliver):
             self._metrics.decode_errors.count()
@@ -202,10 +221,6 @@ class LogReader:
         if generation and head is not None and head.decode().startswith(f"{generation} "):
             await self._begin_log(generation, deliver)
             return True
-        if not self._foreign:
-            log.warning("redis.foreign_messages")
-        if len(self._foreign) >= _MAX_FOREIGN:
-            self._foreign.clear()
         self._foreign.add(generation)
         return False
 
@@ -379,13 +394,3 @@ class LogReader:
     def _report(self, code: str) -> None:
         log.warning("history.gap", code=code)
         self._on_gap(code)
-
-
-def _is_always_wanted(sent: Logged | Pointer) -> bool:
-    """Whether to deliver what comes on a channel that no connection here needs.
-
-    If the last one has just left, the result of an entry may still name this replica as one that replies.
-    """
-    if isinstance(sent, Pointer):
-        return sent.wants_replies
-    return isinstance(sent, LossMarker) or wants_replies(sent)

@@ -16,6 +16,8 @@ CHANNELS: Final = "channels"
 """The connections to Redis: one for commands, one that subscribes to channels."""
 APPENDS: Final = "appends"
 """The connection for appends that Redis replicas confirm (``REDIS_WAIT_REPLICAS``)."""
+READ: Final = "read"
+"""The name under which commands that change nothing are counted."""
 CONNECTIONS: Final = (COMMANDS, CHANNELS)
 ConnectionName = Literal["commands", "channels", "appends"]
 NOT_EXECUTED: Final = "not_executed"

@@ -2,6 +2,7 @@
 
     PendingCommands    sent at any time; each is answered when Redis answers it
     ConfirmedCommands  sent in batches; a batch is answered when enough Redis replicas have it, too
+    DirectCall         takes the answer to a command in place of a future and a task
 
 Redis answers in order, so the next answer belongs to the oldest command that was sent. A command keeps its place after
 its caller gave up: its answer may still arrive, and must not be taken for that of the next command.
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from redis import exceptions
 
@@ -20,8 +21,19 @@ from gateway.domain.errors import GatewayError
 from gateway.state.redis.connection import pack
 from gateway.state.redis.errors import NotExecuted, OutcomeUnknown, code_of, error_from_reply, rejection_in
 
+R = TypeVar("R")
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """The most that unsent and unanswered commands may hold together."""
+
+
+class Result(Protocol):
+    """Where the answer to a command goes: a future, or a ``DirectCall``."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, answer: Any, /) -> None: ...
+
+    def set_exception(self, error: Any, /) -> None: ...
 
 
 class _PendingCommand:
@@ -33,7 +45,7 @@ class _PendingCommand:
         self,
         packed: bytes,
         reencode: Callable[[], bytes] | None,
-        result: asyncio.Future[Any],
+        result: Result,
         enqueued_at: float,
     ) -> None:
         self.packed = packed
@@ -50,8 +62,8 @@ class _PendingCommand:
 class PendingCommands:
     """Two queues: commands to send, and commands that were sent. Times are seconds of one clock."""
 
-    sends_early: ClassVar[bool] = True
-    """Whether to send the commands of one turn of the event loop in several writes."""
+    is_pipelined: ClassVar[bool] = True
+    """Whether a command may be sent at any time."""
 
     def __init__(self) -> None:
         self._unsent: deque[_PendingCommand] = deque()
@@ -68,14 +80,23 @@ class PendingCommands:
     def __len__(self) -> int:
         return len(self._unsent) + len(self._sent)
 
-    def add(
-        self, packed: bytes, reencode: Callable[[], bytes] | None, result: asyncio.Future[Any], now: float
-    ) -> None:
+    def add(self, packed: bytes, reencode: Callable[[], bytes] | None, result: Result, now: float) -> None:
         """Queue a command. ``result`` will have the answer of Redis, NotExecuted or OutcomeUnknown."""
         if self._bytes + len(packed) > MAX_WAITING_BYTES:
             result.set_exception(NotExecuted("too much is waiting for Redis", retryable=False))
             return
         self._queue(_PendingCommand(packed, reencode, result, now))
+
+    def add_sent(
+        self, packed: bytes, reencode: Callable[[], bytes] | None, result: Result, now: float
+    ) -> bool:
+        """Add a command as ``add`` does, which the caller sends. Return whether to send it. None may wait unsent."""
+        if self._bytes + len(packed) > MAX_WAITING_BYTES:
+            result.set_exception(NotExecuted("too much is waiting for Redis", retryable=False))
+            return False
+        self._bytes += len(packed)
+        self._sent.append(_PendingCommand(packed, reencode, result, now))
+        return True
 
     def take(self) -> bytes:
         """Return all commands to send as one piece of bytes, without those whose callers gave up."""
@@ -163,7 +184,7 @@ class ConfirmedCommands(PendingCommands):
     in the meantime. The answers of a batch are held until its WAIT is answered.
     """
 
-    sends_early: ClassVar[bool] = False
+    is_pipelined: ClassVar[bool] = False
 
     def __init__(self, *, replicas: int, wait_seconds: float) -> None:
         super().__init__()
@@ -229,3 +250,64 @@ class ConfirmedCommands(PendingCommands):
         self._is_waiting = False
         if self._unsent:
             self.has_unsent.set()
+
+
+class DirectCall(Generic[R]):
+    """Takes the answer to the first attempt of a call. ``result`` gets what is decoded from it in the same step.
+
+    Every other answer and every error is passed on to a task, which does what it would have done with that attempt: it
+    repeats the call, or raises.
+    """
+
+    __slots__ = ("_complete", "_decode", "_tasks", "result")
+
+    def __init__(
+        self,
+        result: asyncio.Future[R],
+        *,
+        decode: Callable[[Any], R | None],
+        complete: Callable[[asyncio.Future[Any]], Coroutine[Any, Any, R]],
+        tasks: set[asyncio.Task[Any]],
+    ) -> None:
+        """``decode`` returns None for an answer that is not the ordinary one. ``tasks`` holds the tasks that run."""
+        self.result = result
+        self._decode = decode
+        self._complete = complete
+        self._tasks = tasks
+
+    def done(self) -> bool:
+        """Whether the caller gave up."""
+        return self.result.done()
+
+    def set_result(self, answer: Any) -> None:
+        """Take the answer of Redis."""
+        value = self._decode(answer)
+        if value is None:
+            self._first_attempt().set_result(answer)
+        else:
+            self.result.set_result(value)
+
+    def set_exception(self, error: GatewayError) -> None:
+        """Take the error of the attempt."""
+        self._first_attempt().set_exception(error)
+
+    def _first_attempt(self) -> asyncio.Future[Any]:
+        """Start a task that completes the call, and return the future of its first attempt."""
+        loop = self.result.get_loop()
+        first: asyncio.Future[Any] = loop.create_future()
+        task = loop.create_task(self._complete(first), name="redis call")
+        self._tasks.add(task)
+        task.add_done_callback(self._completed)
+        return first
+
+    def _completed(self, task: asyncio.Task[R]) -> None:
+        self._tasks.discard(task)
+        if self.result.done():
+            if not task.cancelled():
+                task.exception()  # The caller gave up: nothing waits for it.
+        elif task.cancelled():
+            self.result.set_exception(OutcomeUnknown("the gateway is stopping"))
+        elif (error := task.exception()) is not None:
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(task.result())

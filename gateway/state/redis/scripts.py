@@ -20,9 +20,10 @@ _FREES: Final = "#!lua flags=allow-oom"
 """The first line of a script decides what Redis checks before it begins, so a rejected script has changed nothing.
 Scripts that need no more memory, or free some, also run at the memory limit (Redis, "Eval scripts", Script flags)."""
 
+_CLOCK: Final = "clock"
 _DEADLINE: Final = "deadline"
 _PARTS: Final = {
-    "append": (_WRITES, "common", "dedup"),
+    "append": (_WRITES, _CLOCK),
     "append_copies": (_WRITES, "common", _DEADLINE),
     "remove_kept": (_FREES, "common", "offline_queue", _DEADLINE),
     "erase_kept": (_FREES, "common", "offline_queue", _DEADLINE),
@@ -101,7 +102,7 @@ _PARTS: Final = {
     "take_dead_letters": (_FREES, "common", "owners", "queues", "dead", _DEADLINE),
     "summarize_queue": (_READS, "common", "owners", "queues", "dead"),
 }
-"""Each script: its first line, and the files that precede it in the text."""
+"""Each script: its first line, and the files that precede it in the text; ``clock`` precedes ``common``."""
 
 
 _INCLUDE: Final = re.compile(r"^ *--#include (\w+)$", re.MULTILINE)
@@ -123,6 +124,8 @@ def load_scripts(keys: RedisKeys, limits: Mapping[str, int | bool]) -> dict[str,
     values |= {f"K.{name}": f'"{key}"' for name, key in keys.all().items()}
     scripts = {}
     for name, (flags, *parts) in _PARTS.items():
+        if "common" in parts:
+            parts.insert(0, _CLOCK)
         body = "\n".join(_read(part) for part in (*parts, name))
         # Written into the text as constants: every call would build tables of them anew.
         text = f"{flags}\n{_CONSTANT.sub(lambda found: values[found[0]], body)}".encode()

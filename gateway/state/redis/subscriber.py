@@ -8,11 +8,10 @@ between. So redis-py is used for single connections only. Each connection but th
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis import exceptions
@@ -22,6 +21,7 @@ from gateway.domain.errors import BrokerUnavailable, GatewayError, release_frame
 from gateway.state.redis.connection import Backoff, ConnectionFactory, pack, run_until_first_exit, send
 from gateway.state.redis.errors import REPLIES, NotExecuted, error_from_reply, rejection_of
 from gateway.state.redis.metrics import CHANNELS, RedisMetrics
+from gateway.state.redis.reply_reader import ReplyReader
 
 UNSUBSCRIBE_DELAY_SECONDS: Final = 2.0
 """How long a channel stays subscribed without connections here: a client that reloads a page reconnects sooner."""
@@ -46,6 +46,8 @@ class ResyncMarker:
 
 Item = tuple[bytes, bytes] | ResyncMarker
 """A channel and the data published on it, or a marker."""
+Accept = Callable[[bytes, bytes], bool]
+"""Takes a channel and the data published on it, and returns whether nothing is left to do for it."""
 
 
 class ReceiveBuffer:
@@ -61,6 +63,8 @@ class ReceiveBuffer:
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
+        self._accept: Accept | None = None
+        """What ``take`` offers data to while it waits."""
         self.overflows = 0
 
     def __len__(self) -> int:
@@ -71,8 +75,13 @@ class ReceiveBuffer:
         """Whether the next item is there, and data of a channel."""
         return bool(self._items) and not isinstance(self._items[0], ResyncMarker)
 
-    def put(self, channel: bytes, data: bytes) -> None:
-        """Append data of a channel; empty the buffer first if it is full."""
+    def put(self, channel: bytes, data: bytes, *, more: bool = False) -> None:
+        """Append data of a channel; empty the buffer first if it is full.
+
+        ``more``: further data has arrived. Without it, data that a waiting ``take`` accepts is not appended.
+        """
+        if not more and not self._items and self._accept is not None and self._accept(channel, data):
+            return
         if len(self._items) >= self._max_entries or self._bytes + len(data) > self._max_bytes:
             self._empty()
         self._items.append((channel, data))
@@ -84,12 +93,20 @@ class ReceiveBuffer:
         self._items.append(marker)
         self._arrived.set()
 
-    async def take(self) -> Item:
-        """Remove and return the oldest item, once there is one."""
+    async def take(self, accept: Accept) -> Item:
+        """Remove and return the oldest item, once there is one.
+
+        While this waits, data of a channel is offered to ``accept`` in the step that receives it.
+        """
         items = self._items
-        while not items:
-            self._arrived.clear()
-            await self._arrived.wait()
+        if not items:
+            self._accept = accept
+            try:
+                while not items:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+            finally:
+                self._accept = None
         item = items.popleft()
         if not isinstance(item, ResyncMarker):
             self._bytes -= len(item[1])
@@ -244,9 +261,10 @@ class Subscriber:
         while batch := tuple(islice(wanted, _BATCH)):
             self._send("SUBSCRIBE", *batch)
         try:
+            reader = ReplyReader(connection, self._receive)
             await run_until_first_exit(
                 channels_writer=self._write(connection),
-                channels_reader=self._read(connection),
+                channels_reader=reader.wait_until_lost(),
                 channels_watch=self._watch(),
             )
         except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
@@ -269,22 +287,21 @@ class Subscriber:
             if pieces:
                 await send(connection, b"".join(pieces))
 
-    async def _read(self, connection: Connection) -> None:
-        receive_buffer = self._receive_buffer
-        while True:
-            try:
-                kind, channel, content = await connection.read_response(
-                    disable_decoding=True, timeout=math.inf, disconnect_on_error=False
-                )
-            except REPLIES as error:
-                problem = error_from_reply(error)
-                raise NotExecuted(problem.message, rejection=rejection_of(problem)) from error
-            except (ValueError, TypeError) as error:
-                raise NotExecuted("Redis sent data that is no message of a channel") from error
-            if kind == b"message":
-                receive_buffer.put(channel, content)
-            elif kind == b"subscribe":
-                self._confirm(channel)
+    def _receive(self, reader: ReplyReader, reply: Any) -> None:
+        """Take what a channel brings, or a confirmation."""
+        if isinstance(reply, REPLIES):
+            problem = error_from_reply(reply)
+            raise NotExecuted(problem.message, rejection=rejection_of(problem)) from reply
+        if isinstance(reply, Exception):
+            raise reply
+        try:
+            kind, channel, content = reply
+        except (ValueError, TypeError) as error:
+            raise NotExecuted("Redis sent data that is no message of a channel") from error
+        if kind == b"message":
+            self._receive_buffer.put(channel, content, more=reader.has_more)
+        elif kind == b"subscribe":
+            self._confirm(channel)
 
     async def _watch(self) -> None:
         await self._reconnect_requested.wait()

@@ -1,17 +1,9 @@
--- Precedes the scripts that name it (scripts.py). K stands for the names of keys (redis_keys.py), L for limits
--- (limits.py): scripts.py writes them into the text as constants. Times are milliseconds, which Lua writes as whole
--- numbers (up to 14 digits).
--- L.shift is 0. Tests write another value here to move the clock, because the clock of a real server cannot be moved.
+-- Precedes the scripts that name it (scripts.py), behind clock.lua. K stands for the names of keys (redis_keys.py), L for
+-- limits (limits.py): scripts.py writes them into the text as constants.
 -- ARGV[1] is the deadline (ms), at which the caller gives up: a script that has not begun by then must do nothing.
 -- Words: an address is a room of a namespace, or a whole namespace (`<namespace>,<room>` or `<namespace>`). A lease
 -- expires, and its replica is reaped then; K.dead holds replicas whose lease has expired. A session is in use while its
 -- connection is open, and parked afterwards; K.left holds the parked ones.
-local call = redis.call
-
-local function now_ms()
-  local time = call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + L.shift
-end
 
 -- The head is the metadata of the log. It is one line, because every push reads and writes it. Its fields, in order:
 --   generation                                  names this log: the time at which it was created, in microseconds
@@ -81,17 +73,7 @@ local function read_index_state()
   return tonumber(bytes), dropped
 end
 
--- The two numbers of a position.
-local function parse_position(position)
-  local ms, sequence = string.match(position, '^(%d+)-(%d+)$')
-  return tonumber(ms), tonumber(sequence)
-end
-
-local function is_after(a, b)
-  local a_ms, a_sequence = parse_position(a)
-  local b_ms, b_sequence = parse_position(b)
-  return a_ms > b_ms or (a_ms == b_ms and a_sequence > b_sequence)
-end
+--#include positions
 
 -- The replicas whose lease has not expired.
 local function living_replicas(now)

@@ -1,9 +1,5 @@
 -- Append to the log and its indexes, and store results. It needs `now`, `head` and `branch` (append.lua).
 
--- What HISTORY_BYTES counts beside the bytes of a record: its place in the log and in K.ids_new, a position in an index,
--- and an index, besides its name, which is stored twice; as MEMORY USAGE shows them.
-local ENTRY_BYTES, POSITION_BYTES, INDEX_BYTES = 200, 22, 380
-
 local function store_result(id, result)
   -- Two generations: the older one is dropped once the newer is full or old, so an id is known for at least L.ids
   -- entries or L.ids_age.
@@ -47,20 +43,10 @@ local created, index_change = 0, 0
 local index_bytes, dropped
 
 local function count_index(address, change)
-  index_change = index_change + change * (2 * #address + INDEX_BYTES)
+  index_change = index_change + change * (2 * #address + L.index_bytes)
 end
 
--- Of the positions that were trimmed from the log the newest stays in an index: it shows that entries for this address
--- are missing. `most`: how many positions are examined.
-local function trim_index(key, most)
-  local oldest = call('LRANGE', key, 0, most)
-  local drop = 0
-  while oldest[drop + 2]
-    and (not is_after(oldest[drop + 2], head.cut) or parse_position(oldest[drop + 1]) <= now - L.age) do
-    drop = drop + 1
-  end
-  if drop > 0 then call('LTRIM', key, drop, -1) end
-end
+--#include trim_index
 
 local function count_new_index(address)
   if address ~= K.losses and call('ZADD', K.indexed, 'NX', (parse_position(head.newest)), address) == 1 then
@@ -168,7 +154,7 @@ local function append_to_log(entry, positions)
   call('XADD', K.log, head.newest, 'r', entry.record, 's', entry.argument_bytes)
   if head.entries == 0 then call('PEXPIRE', K.log, L.keep) end
   head.entries = head.entries + 1
-  head.bytes = head.bytes + entry.record_bytes + ENTRY_BYTES + (entry.last - entry.first + 1) * POSITION_BYTES
+  head.bytes = head.bytes + entry.record_bytes + L.entry_bytes + (entry.last - entry.first + 1) * L.position_bytes
   if positions then
     positions[#positions + 1] = head.newest
   elseif L.indexed then
