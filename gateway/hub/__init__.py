@@ -5,7 +5,7 @@ connection       Connection: its state, rooms, recovery session and replay water
 disconnects      TokenIndex: which connections disconnect commands end, and how
 fan_out          FanOut: writes frames to many sockets, gathered over messages that follow each other
 receipts         Receipts: which messages with a ttl clients have received
-recipients       find_recipients: the connections of this replica that an entry is for
+recipients       find_recipients, without_repeats: the connections of this replica that an entry is for
 registry         Hub: rooms to connections and back; delivers entries
 """
 

@@ -65,6 +65,15 @@ class FanOut:
             self._bytes += len(frame)
         return _gather(frame, recipients, self.gathered)
 
+    @staticmethod
+    def write_to_one(frame: bytes, connection: Connection) -> bool:
+        """Write a frame to a free socket while nothing is gathered; return whether there was one."""
+        socket = connection.socket
+        if socket is None or socket.get_write_buffer_size():
+            return False
+        socket.write(frame)
+        return True
+
     @property
     def is_full(self) -> bool:
         """Whether the gathered frames have to be written before the next message."""

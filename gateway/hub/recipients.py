@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from gateway.domain.messages import Address, LogEntry, Message
+from gateway.domain.dedup import Repeats
+from gateway.domain.messages import Address, LogEntry, Message, repeat_digest
 from gateway.hub.connection import Connection
 from gateway.hub.fan_out import STEP
+from gateway.hub.receipts import Receipts
 
 Members = dict[Connection, None]
 """The connections at an address."""
@@ -53,3 +55,14 @@ async def _in_all_rooms(message: Message, by_address: _MembersByAddress, pause_i
                 found[each] = None
         await pause_if_due()
     return found
+
+
+def without_repeats(
+    message: Message, recipients: Sequence[Connection], repeats: Repeats, receipts: Receipts | None
+) -> Sequence[Connection]:
+    """Return the recipients that have not got the message as that of an earlier request with its key."""
+    digest = repeat_digest(message.id)
+    before = repeats.deliver(digest) if digest else -1.0
+    if before > 0 and message.ttl_seconds and receipts is not None:
+        receipts.had([each for each in recipients if each.live_since < before], message)
+    return [each for each in recipients if each.live_since >= before] if before > 0 else recipients

@@ -18,7 +18,6 @@ from gateway.domain.messages import (
     Message,
     SessionTakeover,
     json_bytes,
-    repeat_digest,
 )
 from gateway.domain.positions import Position
 from gateway.hub.asks import MAX_ACK_BYTES, Asks, Encode
@@ -26,7 +25,7 @@ from gateway.hub.connection import Connection, ConnectionState, by_offsets, chan
 from gateway.hub.disconnects import TokenIndex, close_taken_over, disconnect, reason_of
 from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
 from gateway.hub.receipts import Receipts
-from gateway.hub.recipients import NO_MEMBERS, Members, find_recipients
+from gateway.hub.recipients import NO_MEMBERS, Members, find_recipients, without_repeats
 from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import DeliveryTimer, MetricFactory, one_label
 
@@ -241,7 +240,7 @@ class Hub:
     ) -> None:
         # Also without a recipient: the trace shows that the message arrived at this replica.
         started = time.monotonic() if message.trace is not None else 0.0
-        recipients = self._without_repeats(message, recipients)
+        recipients = without_repeats(message, recipients, self._repeats, self.receipts)
         if message.ack is not None:
             fan_out, encode = self._fan_out, self._encode
             sent = await self.asks.send(
@@ -257,30 +256,33 @@ class Hub:
         if message.trace is not None or message.id in self.delivery_timer.started:
             self._unreported.append((message, sent, started))
 
-    def _without_repeats(self, message: Message, recipients: Sequence[Connection]) -> Sequence[Connection]:
-        """Return the recipients that have not got the message as that of an earlier request with its key."""
-        digest = repeat_digest(message.id)
-        before = self._repeats.deliver(digest) if digest else -1.0
-        if before > 0 and message.ttl_seconds and self.receipts is not None:
-            self.receipts.had([each for each in recipients if each.live_since < before], message)
-        return [each for each in recipients if each.live_since >= before] if before > 0 else recipients
-
     def _send_to_few(
         self, message: Message, position: Position, recipients: Sequence[Connection], *, more: bool
     ) -> bool:
         """Send a usual message to few recipients, without a task switch; return whether the slice is over."""
         sent = slow = 0
         if "." in message.id:  # the id has a ``repeat_digest``
-            recipients = self._without_repeats(message, recipients)
-        for wants_offsets, those in by_offsets(recipients):
-            frames = self._encode(message, position if wants_offsets else None)
-            written, slower = self._send_step(message, position, frames, those, more=more)
-            sent += written + slower
-            slow += slower
+            recipients = without_repeats(message, recipients, self._repeats, self.receipts)
+        if len(recipients) == 1 and not more and not self._fan_out.gathered and not message.ttl_seconds:
+            sent, slow = self._send_to_one(message, position, recipients[0])
+        else:
+            for wants_offsets, those in by_offsets(recipients):
+                frames = self._encode(message, position if wants_offsets else None)
+                written, slower = self._send_step(message, position, frames, those, more=more)
+                sent += written + slower
+                slow += slower
         self._delivered[VOLATILE if message.volatile else MESSAGE] += sent
         if message.id in self.delivery_timer.started:
             self._unreported.append((message, sent, 0.0))
         return self._fan_out.is_slice_over(spent_seconds=slow * SLOW_SEND_SECONDS)
+
+    def _send_to_one(self, message: Message, position: Position, connection: Connection) -> tuple[int, int]:
+        """Send as ``_send_step`` does, with no list: return how many took it, and through their transport."""
+        frames = self._encode(message, position if connection.wants_offsets else None)
+        if self._fan_out.write_to_one(frames.frame, connection):
+            return 1, 0
+        slow = self._send_slow(connection, message, position, frames)
+        return slow, slow
 
     def _report(self) -> None:
         """Report the messages that are traced or timed, now that all their frames are written."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import NonceReplayed
-from gateway.domain.messages import Message, new_id
+from gateway.domain.messages import Message, PublishResult, new_id
 from tests.support.metrics import counted
 from tests.unit.services.harness import Services
 
@@ -49,6 +51,52 @@ async def test_message_that_the_broker_rejects_is_not_counted(services: Services
         await services.publisher.publish(message("org:7"), dedup_key)
 
     assert counted(services.metrics, PUBLISHED) == {"message": 1}
+
+
+async def test_message_published_now_is_counted_timed_and_delivered_in_that_step(services: Services) -> None:
+    _, transport = await services.connect_live(services.identity("alice", "org:7"))
+    await asyncio.sleep(0)  # so that the listener waits
+    pushed, dedup_key = message("org:7"), DedupKey("key", "nonce", services.clock.now() + 300)
+
+    result = services.publisher.publish_now(pushed, dedup_key)
+
+    assert isinstance(result, PublishResult)
+    assert (result.id, result.connections) == (pushed.id, 1)
+    assert (transport.events, counted(services.metrics, PUBLISHED)) == (["news"], {"message": 1})
+    assert counted(services.metrics, "delivery_duration_seconds_count") == {"": 1}
+
+
+async def test_message_that_is_not_published_now_is_neither_counted_nor_timed(services: Services) -> None:
+    await services.connect_live(services.identity("alice", "org:7"))
+    dedup_key = DedupKey("key", "nonce", services.clock.now() + 300)
+    await services.publisher.publish(message(), dedup_key)
+    services.hub.delivery_timer.started.clear()
+
+    assert services.publisher.publish_now(message("org:7"), dedup_key) is None
+
+    assert counted(services.metrics, PUBLISHED) == {"message": 1}
+    assert not services.hub.delivery_timer.started
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_message_whose_result_comes_later_is_counted_once_it_is_accepted(
+    services: Services, fails: bool
+) -> None:
+    appended: asyncio.Future[PublishResult] = asyncio.get_running_loop().create_future()
+    services.broker.append_now = lambda message, dedup_key: appended  # noqa: ARG005
+    pushed = message("org:7")
+
+    result = services.publisher.publish_now(pushed, DedupKey("key", "nonce", services.clock.now() + 300))
+    assert result is appended
+    assert counted(services.metrics, PUBLISHED) == {}
+    if fails:
+        appended.set_exception(NonceReplayed("used"))
+    else:
+        appended.set_result(await services.broker.append(pushed))
+    await asyncio.wait([appended])
+    await asyncio.sleep(0)
+
+    assert counted(services.metrics, PUBLISHED) == ({} if fails else {"message": 1})
 
 
 @pytest.mark.parametrize(("namespace", "ended"), [(None, 2), ("/", 1)])
