@@ -152,11 +152,14 @@ class MemoryListings:
         if _is_listed(room, sid):
             self._rooms.setdefault(namespace, SortedNames()).add(room)
 
-    def address_removed(self, address: Address, sid: str) -> None:
+    def address_removed(self, address: Address) -> None:
         """Record that an address has no connection any more."""
         namespace, room = address
-        if _is_listed(room, sid):
-            rooms = self._rooms[namespace]
+        if room is None or room.startswith(SID_PREFIX):
+            return
+        rooms = self._rooms.get(namespace)
+        # The room is not there if its first connection had its name as sid.
+        if rooms is not None and room in rooms:
             rooms.remove(room)
             if not rooms:
                 del self._rooms[namespace]

@@ -137,7 +137,7 @@ class MemoryPresence:
         self._sessions[sid] = session
         addresses = _addresses(connection, self._rooms[sid])
         self._add_addresses(addresses, sid)
-        self._remove_addresses(_addresses(connection, before), sid)
+        self._remove_addresses(_addresses(connection, before))
         self.listings.list_member(connection, self._rooms[sid])
         if self.events.rules is not None:
             self.events.connected(connection.user, _without_sid(addresses, sid))
@@ -296,14 +296,14 @@ class MemoryPresence:
             if count == 1:
                 self.listings.address_added(address, sid)
 
-    def _remove_addresses(self, addresses: Iterable[Address], sid: str) -> None:
+    def _remove_addresses(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
             count = self._counts[address] - 1
             if count:
                 self._counts[address] = count
             else:
                 del self._counts[address]
-                self.listings.address_removed(address, sid)
+                self.listings.address_removed(address)
 
     def _remove(self, sid: str, *, keeps_list: bool = False, keeps_data: bool = False) -> None:
         connection = self._connections.pop(sid, None)
@@ -311,7 +311,7 @@ class MemoryPresence:
             return
         if self.lists and not keeps_list:
             self.lists.remove(connection.namespace, sid)
-        self._remove_addresses(_addresses(connection, self._rooms.pop(sid)), sid)
+        self._remove_addresses(_addresses(connection, self._rooms.pop(sid)))
         self.listings.unlist_member(sid, connection.user)
         if not keeps_data and self.listings.data:
             self.listings.data.pop(sid, None)
