@@ -273,6 +273,11 @@ class TokenRejected(ConnectionRejected):
         super().__init__(message, retry_after_seconds=retry_after_seconds)
         self.code = code
 
+    @classmethod
+    def revoked(cls) -> TokenRejected:
+        """Return the error of a token that was revoked."""
+        return cls("token_revoked", "the token was revoked")
+
 
 class TooManyConnections(ConnectionRejected):
     """The user has ``MAX_CONNECTIONS_PER_USER`` connections already."""

@@ -16,6 +16,8 @@ Position = NewType("Position", str)
 
 START: Final = Position("0-0")
 """Before every entry."""
+END: Final = Position("9999999999999999-0")
+"""After every entry: where a session begins whose position is not known yet."""
 
 _FORM: Final = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})", re.ASCII)
 

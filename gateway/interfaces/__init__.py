@@ -8,7 +8,7 @@ guards    rates, and acknowledgements that are kept
 replies   what replicas answer to an entry
 listings  lists of users, rooms and connections; the socket data of connections
 logged_messages  pages of the history, and the messages that it holds: read the newest, erase them
-connection_rooms  the rooms of connections in presence and recovery sessions
+connection_rooms  new connections, and the rooms of connections, in presence and recovery sessions
 offline_queue  messages that are kept for users until they are received
 delivery  encoded messages and the sockets that take them
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from gateway.domain.clocks import Clock, Schedule, Timer
 from gateway.interfaces.backends import TokenVerifier, Webhooks
-from gateway.interfaces.connection_rooms import ConnectionRooms
+from gateway.interfaces.connection_rooms import ConnectionRooms, Connects
 from gateway.interfaces.delivery import (
     Deliver,
     DeliverNow,
@@ -50,6 +50,7 @@ __all__ = [
     "Broker",
     "Clock",
     "ConnectionRooms",
+    "Connects",
     "DataSource",
     "DedupStore",
     "Deliver",

@@ -1,13 +1,41 @@
-"""The interface of the rooms of connections, as changes of rooms write them."""
+"""The interfaces of new connections, and of the rooms of connections as changes of rooms write them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, RoomChange
 from gateway.domain.positions import Position
-from gateway.domain.presence import ChangedRooms
+from gateway.domain.presence import ChangedRooms, PresentConnection
+from gateway.domain.sessions import RecoverySession
+from gateway.interfaces.listings import DataSource
+
+
+class Connects(Protocol):
+    """New connections, in the subscriptions, presence and the recovery sessions together."""
+
+    async def connect(
+        self,
+        connection: PresentConnection,
+        rooms: Collection[str],
+        identity: Identity,
+        *,
+        session: RecoverySession | None = None,
+        max_of_user: int | None = None,
+        listed: str | None = None,
+        data: DataSource | None = None,
+    ) -> Position:
+        """Subscribe the namespace and ``rooms``; then register a new connection and save its session, in one request.
+
+        Return the position of ``Broker.subscribe``. ``session`` is new and begins there: until then at
+        ``positions.END``. The other arguments are those of ``Presence.register``.
+
+        Raises: TokenRejected if the token of ``identity`` is revoked then; what ``register`` raises. Then nothing is
+            registered or saved.
+        """
+        ...
 
 
 class ConnectionRooms(Protocol):

@@ -19,7 +19,7 @@ from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession, ResumedSession, VisibleRooms
 from gateway.domain.status import StateStatus
-from gateway.interfaces.connection_rooms import ConnectionRooms
+from gateway.interfaces.connection_rooms import ConnectionRooms, Connects
 from gateway.interfaces.delivery import Deliver, DeliverNow, Flush, never_now, no_flush
 from gateway.interfaces.guards import AckStore, RateLimits
 from gateway.interfaces.listings import DataSource, Listings, SocketDataStore
@@ -303,6 +303,9 @@ class State(Protocol):
 
     @property
     def sessions(self) -> Sessions: ...
+
+    @property
+    def connects(self) -> Connects: ...
 
     @property
     def disconnects(self) -> Disconnects: ...

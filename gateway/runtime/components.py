@@ -239,6 +239,7 @@ class Components:
             hub=self.hub,
             broker=self.state.broker,
             presence=self.state.presence,
+            connects=self.state.connects,
             offline_queue=self.state.offline_queue,
             sessions=self.state.sessions,
             revocations=self.state.revocations,

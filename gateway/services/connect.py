@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -27,16 +27,25 @@ from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession
 from gateway.hub import ClientTransport, Connection, ConnectionState, Hub
-from gateway.interfaces import Broker, Clock, OfflineQueue, Presence, Revocations, Sessions, SocketDataStore
+from gateway.interfaces import (
+    Broker,
+    Clock,
+    Connects,
+    OfflineQueue,
+    Presence,
+    Revocations,
+    Sessions,
+    SocketDataStore,
+)
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
-from gateway.services.recovery import ConnectResult, Recovery
+from gateway.services.recovery import ConnectResult, Recovery, new_session
 
 _CLOSED_SECONDS: Final = 1.0
 """How long a connect waits until closed connections do not count any more."""
 _SID_BYTES: Final = 15
-_PID_BYTES: Final = 24
-"""Bytes of randomness; a pid is a secret."""
+
+X = TypeVar("X")
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +63,7 @@ class Connector:
         hub: Hub,
         broker: Broker,
         presence: Presence,
+        connects: Connects,
         offline_queue: OfflineQueue,
         sessions: Sessions,
         revocations: Revocations,
@@ -71,6 +81,7 @@ class Connector:
         self._hub = hub
         self._broker = broker
         self._presence = presence
+        self._connects = connects
         self._offline_queue = offline_queue
         self._sessions = sessions
         self._revocations = revocations
@@ -182,18 +193,19 @@ class Connector:
         connection.wants_offsets = self._recovery.is_enabled(recovery_request)
         first_page = None
         async with self._rollback(connection):
-            position = await self._subscribe(connection)
-            if connection.wants_offsets:
-                session = _new_session(connection, recovery_request.owner, position)
+            if connection.wants_offsets and recovery_request.resume is not None:
+                position = await self._subscribe(connection)
+                session = new_session(connection, recovery_request.owner, position)
                 connection.attach_session(session)
-                if recovery_request.resume is not None:
-                    first_page, failure = await self._recovery.from_position(
-                        connection, session, recovery_request.resume
-                    )
+                first_page, failure = await self._recovery.from_position(
+                    connection, session, recovery_request.resume
+                )
                 position = await self._append_kept(connection, session, is_new=first_page is None)
-            if connection.session is not None:
-                await self._sessions.save(connection.session)
-            await self._register(connection)
+                if connection.session is not None:
+                    await self._sessions.save(connection.session)
+                await self._register(connection)
+            else:
+                position = await self._begin_now(connection, recovery_request.owner)
         if first_page is None or connection.session is None:
             return ConnectResult(connection, position, position, failure=failure)
         return ConnectResult(
@@ -203,6 +215,39 @@ class Connector:
             first_page,
             capped_rooms=frozenset(connection.session.joined_at),
         )
+
+    async def _begin_now(self, connection: Connection, owner: str) -> Position:
+        """Register a connection that begins now; return where it begins.
+
+        Until that is known, its session begins at ``positions.END``: what is written of it meanwhile shows nothing. A
+        change of rooms that comes meanwhile is applied when it has skipped that (``RoomChangeListener``).
+        """
+        self._hub.add(connection, self._rooms(connection.sid, connection.identity))
+        if connection.wants_offsets:
+            connection.attach_session(new_session(connection, owner, positions.END))
+        session = connection.session
+        position = connection.first_position = await self._within_limit(
+            lambda: self._connects.connect(
+                self._present(connection),
+                connection.rooms,
+                connection.identity,
+                session=session,
+                max_of_user=self._max_connections_per_user,
+                listed=self._listed(connection),
+                data=connection,
+            )
+        )
+        self._reject_ended(connection)
+        if session is None:
+            return position
+        session = replace(session, first_position=position)
+        connection.attach_session(session)
+        start = await self._append_kept(connection, session, is_new=True)
+        if start != position:
+            # Others were accepted after its position, and before the copies.
+            async with self._memberships.changing(connection):
+                await self._memberships.record(connection)
+        return start
 
     async def _append_kept(
         self, connection: Connection, session: RecoverySession, *, is_new: bool
@@ -271,25 +316,11 @@ class Connector:
     async def _register(self, connection: Connection) -> None:
         # After the subscription: so a revocation is read here, or delivered to this connection, or both.
         await self._reject_revoked(connection.identity)
-        present = PresentConnection(
-            sid=connection.sid,
-            user=connection.user,
-            namespace=connection.namespace,
-            replica=self._replica,
-            transport=connection.transport.name,
-            connected_at=connection.connected_at,
-        )
-        await self._register_present(present, connection)
-        if connection.was_disconnected:
-            raise TokenRejected("token_revoked", "a backend ended this connection")
-        if connection.taken_over:
-            raise BrokerUnavailable("the connection was resumed elsewhere meanwhile")
 
-    async def _register_present(self, present: PresentConnection, connection: Connection) -> None:
         # A backend may change the rooms meanwhile.
         def register() -> Awaitable[None]:
             return self._presence.register(
-                present,
+                self._present(connection),
                 connection.rooms,
                 session=connection.session,
                 max_of_user=self._max_connections_per_user,
@@ -297,14 +328,38 @@ class Connector:
                 data=connection,
             )
 
+        await self._within_limit(register)
+        self._reject_ended(connection)
+
+    def _present(self, connection: Connection) -> PresentConnection:
+        return PresentConnection(
+            sid=connection.sid,
+            user=connection.user,
+            namespace=connection.namespace,
+            replica=self._replica,
+            transport=connection.transport.name,
+            connected_at=connection.connected_at,
+        )
+
+    async def _within_limit(self, register: Callable[[], Awaitable[X]]) -> X:
+        """Register a connection, again after those that were closed here count no more if its user has too many.
+
+        So a page that is loaded again is not rejected.
+        """
         try:
-            await register()
+            return await register()
         except TooManyConnections:
-            # Connections that were closed here may still count: a page that is loaded again is not rejected.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSED_SECONDS):
                     await self._disconnector.flush()
-            await register()
+            return await register()
+
+    def _reject_ended(self, connection: Connection) -> None:
+        """Raises: TokenRejected, BrokerUnavailable when the connection was ended while it was being registered."""
+        if connection.was_disconnected:
+            raise TokenRejected("token_revoked", "a backend ended this connection")
+        if connection.taken_over:
+            raise BrokerUnavailable("the connection was resumed elsewhere meanwhile")
 
     def _rooms(self, sid: str, identity: Identity) -> frozenset[str]:
         """Return the rooms that the token grants and the room of the sid.
@@ -320,7 +375,7 @@ class Connector:
         """Raises: TokenRejected when the token was revoked, by its id or with the older tokens of its user."""
         revocation = await self._revocations.read(identity.user, identity.token_id)
         if revocation.covers(identity):
-            raise TokenRejected("token_revoked", "the token was revoked")
+            raise TokenRejected.revoked()
 
 
 def _is_closed(connection: Connection) -> bool:
@@ -329,15 +384,3 @@ def _is_closed(connection: Connection) -> bool:
 
 def _user_address(connection: Connection) -> Address:
     return Address(connection.namespace, user_room(connection.user))
-
-
-def _new_session(connection: Connection, owner: str, position: Position) -> RecoverySession:
-    return RecoverySession(
-        pid=secrets.token_urlsafe(_PID_BYTES),
-        sid=connection.sid,
-        user=connection.user,
-        namespace=connection.namespace,
-        owner=owner,
-        rooms=connection.rooms,
-        first_position=position,
-    )

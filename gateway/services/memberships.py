@@ -164,7 +164,7 @@ class Memberships:
                 if at is not None:
                     connection.note_changes(at)
         try:
-            await self._record(connection)
+            await self.record(connection)
         except BaseException:
             self._hub.change_rooms(connection, before)
             connection.session = session
@@ -179,7 +179,7 @@ class Memberships:
                     ]
                 )
             with suppress(BrokerUnavailable, BrokerTimeout):
-                await self._record(connection)
+                await self.record(connection)
             raise
 
     def _check_joined(self, connection: Connection, joined: Collection[str]) -> None:
@@ -210,10 +210,13 @@ class Memberships:
         addresses = [Address(connection.namespace, room) for room in rooms]
         await self._broker.unsubscribe([each for each in addresses if not self._hub.has(each)])
         with suppress(BrokerUnavailable, BrokerTimeout):
-            await self._record(connection)
+            await self.record(connection)
 
-    async def _record(self, connection: Connection) -> None:
-        """Write the rooms to presence and to the recovery session."""
+    async def record(self, connection: Connection) -> None:
+        """Write the rooms to presence and to the recovery session, within ``changing``.
+
+        Raises: BrokerUnavailable, BrokerTimeout.
+        """
         try:
             await self._presence.change_rooms(connection.sid, connection.rooms, session=connection.session)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,6 +33,8 @@ from gateway.interfaces import Broker, Clock, Page, Presence, Sessions
 from gateway.services.replay_budget import ENTRY_BYTES, ReplayBudget
 
 _PID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_PID_BYTES: Final = 24
+"""Bytes of randomness: a pid is a secret."""
 _MAX_PAGE_ENTRIES: Final = 256
 _MAX_PAGE_BYTES: Final = 512 * 1024
 """A page of this size takes a few milliseconds of the event loop, and of Redis, in which nothing else is done."""
@@ -260,6 +263,19 @@ def _reaches(session: RecoverySession, entry: LogEntry, position: Position) -> b
     return any(
         address.namespace == session.namespace and session.sees(address.room, position)
         for address in entry.addresses
+    )
+
+
+def new_session(connection: Connection, owner: str, position: Position) -> RecoverySession:
+    """Return the session of a new connection."""
+    return RecoverySession(
+        pid=secrets.token_urlsafe(_PID_BYTES),
+        sid=connection.sid,
+        user=connection.user,
+        namespace=connection.namespace,
+        owner=owner,
+        rooms=connection.rooms,
+        first_position=position,
     )
 
 

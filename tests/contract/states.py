@@ -13,6 +13,7 @@ from gateway.interfaces import (
     AckStore,
     Broker,
     ConnectionRooms,
+    Connects,
     DedupStore,
     Disconnects,
     Listings,
@@ -50,6 +51,7 @@ class StateUnderTest(Protocol):
     logged_messages: LoggedMessages
     presence: Presence
     sessions: Sessions
+    connects: Connects
     disconnects: Disconnects
     dedup: DedupStore
     rates: RateLimits
@@ -118,6 +120,7 @@ class MemoryUnderTest:
         self.logged_messages: LoggedMessages = state.logged_messages
         self.presence: Presence = state.presence
         self.sessions: Sessions = state.sessions
+        self.connects: Connects = state.connects
         self.disconnects: Disconnects = state.disconnects
         self.dedup: DedupStore = state.dedup
         self.rates: RateLimits = state.rates
@@ -180,6 +183,7 @@ class RedisUnderTest:
         self.logged_messages: LoggedMessages = state.logged_messages
         self.presence: Presence = state.presence
         self.sessions: Sessions = state.sessions
+        self.connects: Connects = state.connects
         self.disconnects: Disconnects = state.disconnects
         self.dedup: DedupStore = state.dedup
         self.rates: RateLimits = state.rates

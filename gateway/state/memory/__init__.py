@@ -13,7 +13,7 @@ presence_events  MemoryPresenceEvents, MemoryUserLists
 queues     MemoryWebhookQueues: notifications and dead letters; MemoryPartitions
 replies    MemoryReplies: replies of this replica to itself
 revocations  MemoryRevocations: users and tokens that backends revoked
-sessions   MemorySessions: recovery sessions, in use or parked
+sessions   MemorySessions: recovery sessions, in use or parked; MemoryConnects, MemoryDisconnects
 ttl_map    TtlMap: a mapping whose items expire
 
 Nothing outlives the process. Everything kept here has a bound and an end.
@@ -48,7 +48,7 @@ from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUse
 from gateway.state.memory.queues import MemoryPartitions, MemoryWebhookQueues
 from gateway.state.memory.replies import MemoryReplies
 from gateway.state.memory.revocations import MemoryRevocations
-from gateway.state.memory.sessions import MemoryDisconnects, MemorySessions
+from gateway.state.memory.sessions import MemoryConnects, MemoryDisconnects, MemorySessions
 from gateway.state.memory.ttl_map import TtlMap
 
 __all__ = ["MemoryState"]
@@ -111,6 +111,7 @@ class MemoryState:
     broker: MemoryBroker = field(init=False)
     presence: MemoryPresence = field(init=False)
     sessions: MemorySessions = field(init=False)
+    connects: MemoryConnects = field(init=False)
     disconnects: MemoryDisconnects = field(init=False)
     dedup: MemoryDedupStore = field(init=False)
     rates: MemoryRateLimits = field(init=False)
@@ -222,6 +223,12 @@ class MemoryState:
         self.logged_messages = MemoryLoggedMessages(history=self._history, kept=self._kept, log=self.broker)
 
         self.connection_rooms = MemoryConnectionRooms(self.broker, self.presence, self.sessions)
+        self.connects = MemoryConnects(
+            broker=self.broker,
+            presence=self.presence,
+            sessions=self.sessions,
+            revocations=self.revocations,
+        )
 
     async def run(self, started: asyncio.Event) -> None:
         """Wait until cancelled: memory needs no work in the background."""

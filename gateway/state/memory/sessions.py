@@ -1,16 +1,19 @@
-"""Recovery sessions in memory."""
+"""Recovery sessions in memory, and connections that begin and end with them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from gateway.domain.errors import RecoveryFailed
-from gateway.domain.presence import ClosedConnection
+from gateway.domain.errors import RecoveryFailed, TokenRejected
+from gateway.domain.identity import Identity
+from gateway.domain.messages import Address
+from gateway.domain.positions import Position
+from gateway.domain.presence import ClosedConnection, PresentConnection
 from gateway.domain.sessions import RecoverySession, ResumedSession
-from gateway.interfaces import Clock, Presence
+from gateway.interfaces import Broker, Clock, DataSource, Presence, Revocations, Sessions
 from gateway.state.memory.ttl_map import TtlMap
 
 
@@ -112,6 +115,42 @@ class MemorySessions:
     def _is_owner(self, pid: str, owner: str) -> bool:
         session = self._in_use.get(pid)
         return session is not None and session.owner == owner
+
+
+class MemoryConnects:
+    """Satisfies ``gateway.interfaces.Connects``."""
+
+    def __init__(
+        self, *, broker: Broker, presence: Presence, sessions: Sessions, revocations: Revocations
+    ) -> None:
+        self._broker = broker
+        self._presence = presence
+        self._sessions = sessions
+        self._revocations = revocations
+
+    async def connect(
+        self,
+        connection: PresentConnection,
+        rooms: Collection[str],
+        identity: Identity,
+        *,
+        session: RecoverySession | None = None,
+        max_of_user: int | None = None,
+        listed: str | None = None,
+        data: DataSource | None = None,
+    ) -> Position:
+        addresses = [Address(connection.namespace, room) for room in (None, *rooms)]
+        position = await self._broker.subscribe(addresses)
+        revocation = await self._revocations.read(identity.user, identity.token_id)
+        if revocation.covers(identity):
+            raise TokenRejected.revoked()
+        begun = None if session is None else replace(session, first_position=position)
+        await self._presence.register(
+            connection, rooms, session=begun, max_of_user=max_of_user, listed=listed, data=data
+        )
+        if begun is not None:
+            await self._sessions.save(begun)
+        return position
 
 
 class MemoryDisconnects:

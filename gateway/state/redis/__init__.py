@@ -7,7 +7,7 @@
     presence_events  changes of users between online and offline, and lists of connections
     listings     lists of users, rooms and connections, and socket data
     sessions     recovery sessions, and their records
-    disconnects   connections that are gone, many in one script
+    disconnects   connections that are gone, many in one script; new ones, each in one script
     connection_rooms  changes of rooms of many connections in one script
     guards       nonces and idempotency keys, rate limits, revocations
     membership   the lease of this replica, and the reaping of replicas whose lease has expired

@@ -196,14 +196,29 @@ class RedisBroker:
             arguments += (1000 * entry.ttl_seconds, self._codec.kept_record(entry))
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
-        channels = [self._keys.channel(address) for address in addresses]
-        # The channels stay watched if subscribing fails: other callers may need them, and each unsubscribes its own.
-        self._log_reader.channels.watch(channels)
-        await self._subscriber.subscribe(channels)
+        channels = await self.subscribe_channels(addresses)
         # Read after the confirmation: every entry after this position is received on the channels.
         generation, newest = await self.log_end()
         self._log_reader.channels.set_start(channels, generation, newest)
         return newest
+
+    async def subscribe_channels(self, addresses: Collection[Address]) -> list[bytes]:
+        """Subscribe the channels of addresses and return them: ``begin_channels`` follows.
+
+        Raises: BrokerUnavailable.
+        """
+        channels = [self._keys.channel(address) for address in addresses]
+        # The channels stay watched if subscribing fails: other callers may need them, and each unsubscribes its own.
+        self._log_reader.channels.watch(channels)
+        await self._subscriber.subscribe(channels)
+        return channels
+
+    def begin_channels(
+        self, channels: Collection[bytes], generation: str, newest: Position, *, may_hold_kept: bool
+    ) -> None:
+        """Deliver what is newer than the end of the log, which was read after the channels were subscribed."""
+        self.may_hold_kept = may_hold_kept
+        self._log_reader.channels.set_start(channels, generation, newest)
 
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
         channels = [self._keys.channel(address) for address in addresses]

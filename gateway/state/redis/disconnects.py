@@ -1,13 +1,93 @@
-"""Connections that are gone: one script unregisters many, and parks or deletes their recovery sessions."""
+"""Connections that begin and end: one script for a new one, and one for many that are gone.
+
+Each writes presence and the recovery sessions together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
-from gateway.domain.presence import ClosedConnection
+from gateway.domain import positions
+from gateway.domain.errors import TokenRejected, TooManyConnections
+from gateway.domain.identity import Identity
+from gateway.domain.messages import Address
+from gateway.domain.positions import Position
+from gateway.domain.presence import ClosedConnection, PresentConnection
+from gateway.domain.sessions import RecoverySession
+from gateway.interfaces import DataSource
+from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.commands import Argument
-from gateway.state.redis.presence import RedisPresence
-from gateway.state.redis.sessions import RedisSessions
+from gateway.state.redis.presence import RedisPresence, Registration
+from gateway.state.redis.sessions import RedisSessions, encode_session
+
+
+class RedisConnects:
+    """``gateway.interfaces.Connects``.
+
+    What a failed script did not write is kept by presence and sessions, which write it after the next heartbeat.
+    """
+
+    def __init__(self, *, broker: RedisBroker, presence: RedisPresence, sessions: RedisSessions) -> None:
+        self._broker = broker
+        self._presence = presence
+        self._sessions = sessions
+
+    async def connect(
+        self,
+        connection: PresentConnection,
+        rooms: Collection[str],
+        identity: Identity,
+        *,
+        session: RecoverySession | None = None,
+        max_of_user: int | None = None,
+        listed: str | None = None,
+        data: DataSource | None = None,
+    ) -> Position:
+        channels = await self._broker.subscribe_channels(
+            [Address(connection.namespace, room) for room in (None, *rooms)]
+        )
+        registration = Registration(connection, frozenset(rooms), session, listed, data)
+        try:
+            generation, newest, may_hold_kept = await self._write(registration, identity, max_of_user or 0)
+        except (TooManyConnections, TokenRejected):
+            # Nothing was written, so nothing is to be removed.
+            self._presence.drop(connection.sid)
+            if session is not None:
+                self._sessions.drop(session)
+            raise
+        position = Position(newest.decode())
+        self._broker.begin_channels(
+            channels, generation.decode(), position, may_hold_kept=bool(may_hold_kept)
+        )
+        if session is not None:
+            begun = replace(session, first_position=position)
+            self._presence.begin_session(registration, begun)
+            self._sessions.begin(session, begun)
+        return position
+
+    async def _write(
+        self, registration: Registration, identity: Identity, limit: int
+    ) -> tuple[bytes, bytes, int]:
+        """Run connect.lua; return its answer."""
+        session, sid = registration.session, registration.connection.sid
+        if session is not None:
+            self._sessions.keep(session)
+        arguments = self._presence.keep(registration)
+        with nullcontext() if session is None else self._sessions.saving(session):
+            generation, newest, may_hold_kept = await self._presence.run(
+                [sid],
+                "connect",
+                limit,
+                *arguments,
+                "" if session is None else encode_session(session),
+                identity.token_id,
+                "" if identity.issued_at is None else repr(float(identity.issued_at)),
+                positions.END,
+                has_rules=True,
+            )
+        return generation, newest, may_hold_kept
 
 
 class RedisDisconnects:

@@ -12,8 +12,11 @@ while one lives. Names and sids that it left behind are removed by the pages tha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any, Final
+
+import orjson
 
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.listings import (
@@ -34,7 +37,7 @@ from gateway.domain.names import USER_PREFIX
 from gateway.domain.socket_data import StoredData
 from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
-from gateway.state.redis.presence import RedisPresence, decode_public, decode_rooms, encode_namespace
+from gateway.state.redis.presence import RedisPresence, decode_public
 from gateway.state.redis.redis_keys import address_name
 
 _BEHIND: Final = b"\xff"
@@ -113,7 +116,7 @@ class RedisListings:
         return RoomSummary(connections, recoverable, min(users, connections), bool(is_complete))
 
     async def connections_of(self, user: str, namespace: str | None, part: Slice) -> ConnectionPage:
-        holds = "" if namespace is None else encode_namespace(namespace)
+        holds = "" if namespace is None else _encode_namespace(namespace)
         return await self._connections("user", user, holds, part)
 
     async def members(self, namespace: str, room: str, part: Slice) -> ConnectionPage:
@@ -179,7 +182,7 @@ def _decode_connection(
     connection = decode_public(user.decode(), sid, public)
     if connection is None:
         return None
-    rooms = decode_rooms(connection.namespace, known)
+    rooms = _decode_rooms(connection.namespace, known)
     return ConnectionDetails(
         connection, tuple(sorted(room for room in rooms if room != connection.sid)), _decode_data(data)
     )
@@ -188,3 +191,17 @@ def _decode_connection(
 def _decode_data(value: Any) -> StoredData:
     version, _, text = value.decode().partition(" ")
     return StoredData(int(version), text) if version else StoredData()
+
+
+def _encode_namespace(namespace: str) -> str:
+    """Return what the public record of each connection in a namespace holds, and no other."""
+    return f'"n":{json.dumps(namespace)}'
+
+
+def _decode_rooms(namespace: str, value: bytes) -> list[str]:
+    """Decode the rooms of a connection in a namespace."""
+    prefix = namespace + ","
+    try:
+        return [name.removeprefix(prefix) for name in orjson.loads(value)["at"] if name.startswith(prefix)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from gateway.domain import positions
-from gateway.domain.errors import MalformedPosition, TooManyConnections
+from gateway.domain.errors import MalformedPosition, TokenRejected, TooManyConnections
 from gateway.domain.listings import MemberRules
 from gateway.domain.messages import Address
 from gateway.domain.names import SID_PREFIX
@@ -113,20 +113,6 @@ def decode_visible_rooms(namespace: str, value: bytes) -> VisibleRooms:
         return {}
 
 
-def encode_namespace(namespace: str) -> str:
-    """Return what the public record of each connection in a namespace holds, and no other."""
-    return f'"n":{_ENCODE(namespace)}'
-
-
-def decode_rooms(namespace: str, value: bytes) -> list[str]:
-    """Decode the rooms of a connection in a namespace."""
-    prefix = namespace + ","
-    try:
-        return [name.removeprefix(prefix) for name in orjson.loads(value)["at"] if name.startswith(prefix)]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return []
-
-
 def decode_public(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
     """Decode what all replicas read of a connection; None for data that this release does not read."""
     try:
@@ -192,23 +178,43 @@ class RedisPresence:
         listed: str | None = None,
         data: DataSource | None = None,
     ) -> None:
-        if connection.replica != self._replica:
-            raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
-        if not connection.sid.startswith(SID_PREFIX):
-            self._former_sids.add(connection.sid)
-        registered = Registration(connection, frozenset(rooms), session, listed, data)
-        self._here[connection.sid] = registered
-        arguments = self._arguments(registered)
+        arguments = self.keep(Registration(connection, frozenset(rooms), session, listed, data))
         try:
             limit = max_of_user or 0
             elsewhere = await self.write([connection.sid], "register", limit, *arguments, has_rules=True)
         except TooManyConnections:
-            # Nothing was registered, so nothing is to be removed.
-            self._here.pop(connection.sid, None)
-            self._former_sids.discard(connection.sid)
-            self.dirty.discard(connection.sid)
+            self.drop(connection.sid)
             raise
         self.dirty.update(elsewhere)
+
+    # called by RedisConnects
+
+    def keep(self, registration: Registration) -> tuple[str, ...]:
+        """Keep the registration of a connection here; return what register.lua takes.
+
+        Raises: ValueError for a connection of another replica.
+        """
+        connection = registration.connection
+        if connection.replica != self._replica:
+            raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
+        if not connection.sid.startswith(SID_PREFIX):
+            self._former_sids.add(connection.sid)
+        self._here[connection.sid] = registration
+        return self._arguments(registration)
+
+    def drop(self, sid: str) -> None:
+        """Forget a connection that was certainly not registered, so that nothing is to be removed."""
+        self._here.pop(sid, None)
+        self._former_sids.discard(sid)
+        self.dirty.discard(sid)
+
+    def begin_session(self, registration: Registration, session: RecoverySession) -> None:
+        """Set the session of a connection, as it was registered, unless it was changed meanwhile."""
+        sid = registration.connection.sid
+        if self._here.get(sid) is registration:
+            self._here[sid] = replace(registration, session=session)
+
+    # Presence again
 
     async def register_again(self, listed: Mapping[str, str | None]) -> None:
         for sid, entry in listed.items():
@@ -297,6 +303,13 @@ class RedisPresence:
 
         With ``has_rules`` the script also gets the rules by which changes of presence are recorded.
         """
+        answer = await self.run(sids, script, *arguments, has_rules=has_rules)
+        return [sid.decode() for sid in answer] if isinstance(answer, list) else []
+
+    async def run(
+        self, sids: Collection[str], script: str, *arguments: Argument, has_rules: bool = False
+    ) -> Any:
+        """Run a script that writes connections, and return its answer."""
         if has_rules:
             arguments = (self._recording.rules, *arguments)
         written = [(sid, self._here.get(sid)) for sid in sids]
@@ -309,7 +322,7 @@ class RedisPresence:
             raise
         # If this write had to be repeated, a newer one may have been executed before it.
         self.dirty.update(sid for sid, registered in written if self._here.get(sid) is not registered)
-        return [sid.decode() for sid in answer] if isinstance(answer, list) else []
+        return answer
 
     # called by Membership
 
@@ -357,7 +370,9 @@ class RedisPresence:
 
 
 def _raise_rejection(answer: object) -> None:
-    """Raises: TooManyConnections for a connection beyond the limit of its user."""
+    """Raises: TooManyConnections for a connection beyond the limit of its user; TokenRejected."""
+    if answer == b"REVOKED":
+        raise TokenRejected.revoked()
     if answer == b"FULL":
         raise TooManyConnections("this user has as many connections already as one may have")
 

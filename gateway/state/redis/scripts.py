@@ -44,7 +44,17 @@ _PARTS: Final = {
     "publish_reply": (_FREES, "common", _DEADLINE),
     "write_probe": (_WRITES,),
     "heartbeat": (_FREES, "common", "move_sessions", _DEADLINE),
-    "register": (_WRITES, "common", "user_states", "lists", "registry", _DEADLINE),
+    "register": (_WRITES, "common", "user_states", "lists", "registry", "registration", _DEADLINE),
+    "connect": (
+        _WRITES,
+        "common",
+        "user_states",
+        "lists",
+        "registry",
+        "registration",
+        "sessions",
+        _DEADLINE,
+    ),
     "change_rooms": (_WRITES, "common", "user_states", "lists", "registry", _DEADLINE),
     "change_memberships": (
         _WRITES,

@@ -213,20 +213,44 @@ class RedisSessions:
         self._pids[session.sid] = session.pid
 
     async def _save(self, sessions: Sequence[RecoverySession]) -> None:
+        arguments = [text for each in sessions for text in (each.pid, encode_session(each))]
+        with self.saving(*sessions):
+            await self._commands.call("save_session", self._replica, *arguments)
+
+    async def _write(self, sessions: Sequence[RecoverySession], script: str, *arguments: str) -> None:
+        with self.writing(sessions):
+            await self._commands.call(script, self._replica, *arguments)
+
+    # called by RedisConnects
+
+    def keep(self, session: RecoverySession) -> None:
+        """Keep a new session here."""
+        self._keep(session)
+
+    @contextmanager
+    def saving(self, *sessions: RecoverySession) -> Iterator[None]:
+        """As ``writing``, for a script that saves the sessions even after they have ended."""
         pids = [session.pid for session in sessions]
         self._being_saved.update(pids)
         try:
-            arguments = [text for each in sessions for text in (each.pid, encode_session(each))]
-            await self._write(sessions, "save_session", *arguments)
+            with self.writing(sessions):
+                yield
         finally:
             for pid in pids:
                 self._being_saved[pid] -= 1
                 if not self._being_saved[pid]:
                     del self._being_saved[pid]
 
-    async def _write(self, sessions: Sequence[RecoverySession], script: str, *arguments: str) -> None:
-        with self.writing(sessions):
-            await self._commands.call(script, self._replica, *arguments)
+    def drop(self, session: RecoverySession) -> None:
+        """Forget a session that was certainly not saved."""
+        self._in_use.pop(session.pid, None)
+        self._pids.pop(session.sid, None)
+        self._unsaved.discard(session.pid)
+
+    def begin(self, session: RecoverySession, begun: RecoverySession) -> None:
+        """Replace a session by what was saved of it, unless it was changed meanwhile."""
+        if self._in_use.get(session.pid) is session:
+            self._keep(begun)
 
     # called by RedisConnectionRooms and RedisDisconnects
 

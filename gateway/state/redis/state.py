@@ -17,7 +17,7 @@ from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
 from gateway.state.redis.connection_rooms import RedisConnectionRooms
-from gateway.state.redis.disconnects import RedisDisconnects
+from gateway.state.redis.disconnects import RedisConnects, RedisDisconnects
 from gateway.state.redis.errors import REJECTIONS, Rejections
 from gateway.state.redis.guards import RedisAckStore, RedisDedupStore, RedisRateLimits, RedisRevocations
 from gateway.state.redis.limits import RedisLimits
@@ -81,6 +81,7 @@ class RedisState(RedisLimits):
     logged_messages: RedisLoggedMessages = field(init=False)
     presence: RedisPresence = field(init=False)
     sessions: RedisSessions = field(init=False)
+    connects: RedisConnects = field(init=False)
     disconnects: RedisDisconnects = field(init=False)
     dedup: RedisDedupStore = field(init=False)
     rates: RedisRateLimits = field(init=False)
@@ -224,6 +225,7 @@ class RedisState(RedisLimits):
         self.socket_data = RedisSocketData(
             commands, self.listings, codec=self.codec, dirty=self.presence.dirty
         )
+        self.connects = RedisConnects(broker=self.broker, presence=self.presence, sessions=self.sessions)
         self.disconnects = RedisDisconnects(self.presence, self.sessions)
         self.connection_rooms = RedisConnectionRooms(
             commands,

@@ -192,13 +192,16 @@ class Subscriber:
         if self._is_unavailable():
             raise NotExecuted("Redis is unavailable", retryable=False)
         missing: set[bytes] = set()
+        new: list[bytes] = []
         for channel in channels:
             self._unsubscribe_at.pop(channel, None)
             if channel not in self._wanted:
                 self._wanted.add(channel)
-                self._send("SUBSCRIBE", channel)
+                new.append(channel)
             if channel not in self._confirmed:
                 missing.add(channel)
+        for start in range(0, len(new), _BATCH):
+            self._send("SUBSCRIBE", *new[start : start + _BATCH])
         if not missing:
             return
         waiting = _Waiter(missing, self._loop.create_future())

@@ -66,6 +66,7 @@ class Services:
             hub=self.hub,
             broker=state.broker,
             presence=state.presence,
+            connects=state.connects,
             offline_queue=state.offline_queue,
             sessions=state.sessions,
             revocations=state.revocations,

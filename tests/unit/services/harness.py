@@ -37,6 +37,7 @@ from gateway.services.room_changes import RoomChangeListener, RoomChangePublishe
 from gateway.services.socket_data import SocketDataChanges
 from gateway.services.token_expiry import TokenExpiry
 from gateway.state.memory import MemoryState
+from gateway.state.memory.sessions import MemoryConnects
 from gateway.transport import packets
 from tests.support.clock import FakeSchedule
 from tests.support.waiter import TIMEOUT_SECONDS, await_until
@@ -340,6 +341,12 @@ class Services:
             hub=self.hub,
             broker=self.broker,
             presence=self.presence,
+            connects=MemoryConnects(
+                broker=self.broker,
+                presence=self.presence,
+                sessions=self.state.sessions,
+                revocations=self.revocations,
+            ),
             offline_queue=self.state.offline_queue,
             sessions=self.state.sessions,
             revocations=self.revocations,

@@ -49,3 +49,13 @@ local function put_in_use(own, pid, session)
   call('PEXPIRE', K.sessions .. own, L.keep)
   if call('HSETNX', K.formats, own, 0) == 1 then call('PEXPIRE', K.formats, L.keep) end
 end
+
+-- Save a session of a replica. A known session stays as it is, unless it has the same owner.
+local function save_session(own, pid, session, now)
+  local known = call('HGET', K.sessions .. own, pid)
+  if known then
+    if parse_session(known) == parse_session(session) then call('HSET', K.sessions .. own, pid, session) end
+  elseif call('EXISTS', K.left .. pid) == 0 and not find_in_use(pid, own, now) then
+    put_in_use(own, pid, session)
+  end
+end
