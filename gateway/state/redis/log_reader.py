@@ -109,10 +109,10 @@ class LogReader:
     async def run(
         self, deliver: Deliver, flush: Flush = no_flush, deliver_now: DeliverNow = never_now
     ) -> None:
-        """Deliver until cancelled; raise an exception of ``deliver`` or ``flush``.
+        """Deliver until cancelled; raise an exception of ``deliver``, ``flush`` or ``deliver_now``.
 
         While this waits for the next entry, one that is a plain message is passed to ``deliver_now`` in the step that
-        receives it. What that raises ends the connection for channels.
+        receives it.
 
         While further entries are in the receive buffer, frames of several are sent together.
 

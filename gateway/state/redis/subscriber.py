@@ -65,6 +65,7 @@ class ReceiveBuffer:
         self._arrived = asyncio.Event()
         self._accept: Accept | None = None
         """What ``take`` offers data to while it waits."""
+        self._failure: Exception | None = None
         self.overflows = 0
 
     def __len__(self) -> int:
@@ -80,13 +81,26 @@ class ReceiveBuffer:
 
         ``more``: further data has arrived. Without it, data that a waiting ``take`` accepts is not appended.
         """
-        if not more and not self._items and self._accept is not None and self._accept(channel, data):
+        if (
+            not more
+            and not self._items
+            and self._accept is not None
+            and self._offer(self._accept, channel, data)
+        ):
             return
         if len(self._items) >= self._max_entries or self._bytes + len(data) > self._max_bytes:
             self._empty()
         self._items.append((channel, data))
         self._bytes += len(data)
         self._arrived.set()
+
+    def _offer(self, accept: Accept, channel: bytes, data: bytes) -> bool:
+        try:
+            return accept(channel, data)
+        except Exception as error:  # noqa: BLE001  # raised by ``take``: it is an error of the delivery
+            self._accept, self._failure = None, error
+            self._arrived.set()
+            return True
 
     def mark_resync(self, marker: ResyncMarker) -> None:
         """Append a marker: entries may be missing before what follows."""
@@ -97,16 +111,20 @@ class ReceiveBuffer:
         """Remove and return the oldest item, once there is one.
 
         While this waits, data of a channel is offered to ``accept`` in the step that receives it.
+
+        Raises: what ``accept`` raised.
         """
         items = self._items
         if not items:
             self._accept = accept
             try:
-                while not items:
+                while not items and self._failure is None:
                     self._arrived.clear()
                     await self._arrived.wait()
             finally:
                 self._accept = None
+            if self._failure is not None:
+                raise self._failure
         item = items.popleft()
         if not isinstance(item, ResyncMarker):
             self._bytes -= len(item[1])

@@ -13,8 +13,9 @@ import pytest
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, NonceReplayed
-from gateway.domain.messages import Message, PublishResult
+from gateway.domain.messages import Address, Message, PublishResult
 from gateway.domain.positions import START, Position
+from gateway.interfaces import no_flush
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import (
     MANUAL_HEARTBEATS,
@@ -304,6 +305,64 @@ async def test_replica_of_the_previous_release_and_this_one_accept_and_read_for_
             Position(START), [at("room")], max_entries=100, max_bytes=100_000
         )
         assert ids(entry for _, entry in page.entries) == ids(sent)
+
+
+async def test_error_of_a_delivery_in_the_step_that_receives_it_ends_the_listener(
+    server: RedisServer,
+) -> None:
+    def fail(_message: Message, _position: Position, _address: Address) -> bool:
+        raise ZeroDivisionError
+
+    b = Replica(server, "b")
+    async with replicas(server, "a") as [a]:
+        await nonces_have_begun(a)
+        started = asyncio.Event()
+        run = asyncio.create_task(b.state.run(started))
+        await started.wait()
+        listen = asyncio.create_task(b.state.broker.listen(b.listener.deliver, no_flush, fail))
+        await b.subscribe("room")
+        await push_now(a, make("room"), signed())
+
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            with pytest.raises(ZeroDivisionError):
+                await listen
+        assert b.received == []
+        assert not run.done()
+        run.cancel()
+        await asyncio.wait([run])
+
+
+async def test_message_that_arrives_alone_is_delivered_in_the_step_that_receives_it(
+    server: RedisServer,
+) -> None:
+    at_once: list[Message] = []
+
+    def deliver_now(message: Message, _position: Position, _address: Address) -> bool:
+        at_once.append(message)
+        return True
+
+    b = Replica(server, "b")
+    async with replicas(server, "a") as [a]:
+        await nonces_have_begun(a)
+        started = asyncio.Event()
+        run = asyncio.create_task(b.state.run(started))
+        await started.wait()
+        listen = asyncio.create_task(b.state.broker.listen(b.listener.deliver, no_flush, deliver_now))
+        await b.subscribe("room", "other")
+        first, volatile, second = make("room"), make("room", volatile=True), make("room")
+        await push_now(a, first, signed())
+        await await_until(lambda: at_once == [first], "it is delivered")
+        await a.state.broker.append(volatile)
+        await b.receives(volatile)
+        to_two = await a.push("room", "other")
+        await b.receives(to_two)
+        await push_now(a, second, signed())
+
+        await await_until(lambda: at_once == [first, second], "the second one is delivered")
+        assert b.received == [volatile, to_two]
+        for task in (listen, run):
+            task.cancel()
+        await asyncio.wait([listen, run])
 
 
 async def length_of_log(server: RedisServer) -> int:
