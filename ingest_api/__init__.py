@@ -9,6 +9,7 @@
     signature_mistakes  finds the mistake in a bad signature, for developers (pure)
     body          a body that aiohttp is still receiving, within its limits
     handlers      the calls that push, and those about one user
+    plain_push    accepts a push of the usual form in one step, or leaves it to the others
     acks          emits with acknowledgement: the wait for clients, and what the response has of it
     offline_queue  pushes that are kept for users: the member ``ttl`` of a body
     batch         the call that pushes several messages: reads the body, and accepts all or none

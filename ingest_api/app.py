@@ -28,6 +28,7 @@ from ingest_api.interfaces import (
     WebhookQueues,
 )
 from ingest_api.pipeline import RestApi
+from ingest_api.plain_push import PlainPushes
 from ingest_api.request import Group, Handler, Request, Response, Route
 from ingest_api.routing import CatchAll, Routes
 from ingest_api.webhooks import WebhookHandlers
@@ -90,7 +91,8 @@ def create_rest_api(
     webhooks = WebhookHandlers(queues=queues, answers=answers, dedup=dedup, clock=clock)
     own = (*_routes(authenticator, handlers), *_webhook_routes(authenticator, webhooks))
     routes = Routes([*own, *(route for group in groups for route in group(authenticator.require))])
-    return RestApi(routes=routes, clock=clock, access_log=access_log, tracer=tracer, arriving=arriving)
+    plain = PlainPushes(authenticator, publisher, namespaces=namespaces, event_schemas=event_schemas)
+    return RestApi(routes, clock, access_log, plain_pushes=plain, tracer=tracer, arriving=arriving)
 
 
 def create_not_found_api(
@@ -98,7 +100,7 @@ def create_not_found_api(
 ) -> RestApi:
     """Build a REST API without routes, for a port that is not for backends: every path is a 404."""
     access_log = AccessLog(metrics=metrics, sampling=Sampling(), rejections=rejections)
-    return RestApi(routes=Routes(()), clock=clock, access_log=access_log)
+    return RestApi(Routes(()), clock, access_log)
 
 
 def mount(rest_api: RestApi, app: web.Application) -> None:

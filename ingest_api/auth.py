@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import structlog
@@ -27,6 +28,8 @@ from ingest_api.signing import BadSignature, Credentials, UnknownKey
 NONCE_MARGIN_SECONDS: Final = 60
 """How much longer a nonce is kept than its timestamp is valid: the clocks of replicas differ slightly."""
 
+# Without the constructor of NamedTuple, which runs in Python and costs as much as a signature.
+_new_dedup_key: Final[Callable[[tuple[object, ...]], DedupKey]] = partial(tuple.__new__, DedupKey)
 _CONTINUE: Final = "100-continue"
 _MISTAKE_SECONDS: Final = 1.0
 """The shortest time between two searches for the mistake in a bad signature, which cost some milliseconds each."""
@@ -120,6 +123,38 @@ class Authenticator:
             await self._check_rate(request, key, key.rate)
         dedup_key = _dedup_key(request, credentials, idempotency_key, digest)
         return AuthenticatedRequest(request=request, key=key, dedup_key=dedup_key, body=body)
+
+    def authenticate_now(
+        self, target: str, fields: Mapping[bytes, bytes], body: bytes, actions: tuple[str, ...]
+    ) -> tuple[IngestKey, DedupKey] | None:
+        """Return the key that signed a whole POST request, and its dedup key, if no check fails.
+
+        None: ``authenticate`` finds the reason, or the key has a rate. ``fields`` are the headers by their names in
+        lower case, without those of which ``_check_head`` looks at the value, and without an idempotency key.
+        """
+        credentials = signing.find_credentials(fields)
+        if credentials is None or len(body) > self._max_body_bytes or not self._is_serving():
+            return None
+        key_id, timestamp, nonce, signature = credentials
+        key, signed_at = self._keys(key_id), float(timestamp)
+        if key is None or key.rate is not None or not key.has_scope(*actions):
+            return None
+        if abs(self._dedup.now() - signed_at) > WINDOW_SECONDS:
+            return None
+        digest = signing.body_digest(body)
+        text = signing.string_to_sign(
+            key_id=key_id,
+            method=hdrs.METH_POST,
+            target=(self._path_prefix + target).encode(),
+            timestamp=timestamp,
+            nonce=nonce,
+            idempotency_key=None,
+            digest=digest,
+        )
+        if not signing.is_signature(signature, key.secrets, text):
+            return None
+        ends_at = signed_at + WINDOW_SECONDS + NONCE_MARGIN_SECONDS
+        return key, _new_dedup_key((key_id, nonce, ends_at, None, "", digest, signed_at, signature))
 
     def _other_times(self) -> tuple[float, float]:
         """Return the time of this host, and what it would be if its clock had never been set."""

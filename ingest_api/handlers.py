@@ -181,18 +181,10 @@ class Handlers:
             )
         if users:
             address = {"users": dict(zip(users, result.counts, strict=True))}
-        content = {
-            "id": result.id,
-            **address,
-            "online": result.connections > 0,
-            "connections": result.connections,
-            "recoverable": result.recoverable,
-        }
-        if push.ttl:
-            content["stored"] = True
+        more: dict[str, Any] = {"stored": True} if push.ttl else {}
         if request.ack_result is not None:
-            content |= ack_members(request.ack_result)
-        return result_response(content, result)
+            more |= ack_members(request.ack_result)
+        return push_response(address, result, **more)
 
     async def _append(
         self, authenticated: AuthenticatedRequest, message: Message, *, with_counts: bool
@@ -244,6 +236,19 @@ def _connection(connection: PresentConnection) -> dict[str, str]:
         "transport": connection.transport,
         "connected_at": iso_timestamp(connection.connected_at),
     }
+
+
+def push_response(address: Mapping[str, Any], result: PublishResult, **more: Any) -> Response:
+    """Return the response to a push. ``address`` and ``more`` are further members of the body."""
+    content = {
+        "id": result.id,
+        **address,
+        "online": result.connections > 0,
+        "connections": result.connections,
+        "recoverable": result.recoverable,
+        **more,
+    }
+    return result_response(content, result)
 
 
 def result_response(content: dict[str, Any], result: PublishResult) -> Response:

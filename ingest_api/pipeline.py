@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, cast
 
 import structlog
@@ -12,11 +13,13 @@ from multidict import CIMultiDictProxy
 
 from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.errors import release_frames
+from gateway.domain.messages import PublishResult
 from gateway.domain.traces import find_trace
 from ingest_api.access_log import AccessLog, find_request_id
 from ingest_api.body import StreamedBody
 from ingest_api.errors import Problem, problem_of
 from ingest_api.interfaces import Caller, Clock, Span, Tracer
+from ingest_api.plain_push import AcceptedPush, PlainPushes, header_values
 from ingest_api.request import REQUEST_ID_HEADER, TRACE_HEADER, BodyStream, Request, Response
 from ingest_api.routing import Routes
 
@@ -30,26 +33,35 @@ log = structlog.get_logger(__name__)
 class RestApi:
     """Handles all requests to the REST API. Every request gets a response, a log line and a count.
 
-    Requests arrive through aiohttp (``handle_aiohttp``) or through the transport's fast path (``matches``, ``handle``).
+    Requests arrive through aiohttp (``handle_aiohttp``) or through the transport's fast path (``matches``, ``begin``,
+    ``handle``).
     """
 
     def __init__(
         self,
-        *,
         routes: Routes,
         clock: Clock,
         access_log: AccessLog,
+        *,
+        plain_pushes: PlainPushes | None = None,
         tracer: Tracer | None = None,
         arriving: ArrivingBodies | None = None,
     ) -> None:
-        """``tracer`` is None if no spans are collected. A request then keeps the trace that it names.
+        """``plain_pushes`` accepts pushes in one step; None: none are.
+
+        ``tracer`` is None if no spans are collected. A request then keeps the trace that it names.
 
         ``arriving`` bounds all bodies that arrive at once; None: those of this object alone.
         """
         self._routes = routes
+        self.beginnings = tuple(
+            f"{method} {each}".encode() for method in _METHODS for each in routes.beginnings
+        )
         self._clock = clock
         self._access_log = access_log
         self._tracer = tracer
+        # A request with a span is handled by ``handle``.
+        self._plain_pushes = plain_pushes if tracer is None else None
         self._arriving = arriving or ArrivingBodies()
 
     @property
@@ -80,6 +92,60 @@ class RestApi:
     def matches(self, method: str, target: str) -> bool:
         """Return whether the fast path may handle such a request (``gateway.transport.fast_path.FastPath``)."""
         return method in _METHODS and self._routes.may_match(target)
+
+    def begin(
+        self,
+        method: str,
+        target: str,
+        fields: Mapping[bytes, bytes],
+        body: bytes,
+        respond: Callable[[ResponseParts], None],
+        *,
+        remote: str | None,
+    ) -> bool:
+        """Handle a plain push in this step; return False, and do nothing, for any other request.
+
+        See ``gateway.transport.fast_path.FastPath``.
+        """
+        if self._plain_pushes is None or method != "POST":
+            return False
+        started = self._clock.monotonic()
+        push = self._plain_pushes.accept(target, fields, body, remote)
+        if push is None:
+            return False
+        if isinstance(push.result, PublishResult):
+            respond(self._finish(push, push.result, started))
+        else:
+            push.result.add_done_callback(partial(self._finish_later, push, started, respond))
+        return True
+
+    def _finish_later(
+        self,
+        push: AcceptedPush,
+        started: float,
+        respond: Callable[[ResponseParts], None],
+        published: asyncio.Future[PublishResult],
+    ) -> None:
+        if published.cancelled():
+            self._access_log.request_cancelled(push.request, self._clock.monotonic() - started, None)
+            return
+        error = published.exception()
+        if error is None:
+            respond(self._finish(push, published.result(), started))
+        elif isinstance(error, Exception):
+            push.request.headers = header_values(push.fields)
+            respond(self._respond_to(push.request, _error_response(push.request, error), started))
+
+    def _finish(self, push: AcceptedPush, result: PublishResult, started: float) -> ResponseParts:
+        push.request.publish_result = result
+        return self._respond_to(push.request, push.response(result), started)
+
+    def _respond_to(
+        self, request: Request, response: Response, started: float, span: Span | None = None
+    ) -> ResponseParts:
+        """Record a finished request and return its response."""
+        self._access_log.request_finished(request, response, self._clock.monotonic() - started, span)
+        return response.status, _headers(request, response), response.body
 
     async def handle(
         self,
@@ -112,8 +178,7 @@ class RestApi:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost edge: an unexpected error is logged, its response has no details
             response = _error_response(request, error)
-        self._access_log.request_finished(request, response, self._clock.monotonic() - started, span)
-        return response.status, _headers(request, response), response.body
+        return self._respond_to(request, response, started, span)
 
     def _begin_span(self, tracer: Tracer, request: Request) -> Span:
         span = tracer.begin(request.method, request.trace)

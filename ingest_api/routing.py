@@ -55,13 +55,18 @@ def path_of(target: str) -> str:
     return target.partition("?")[0]
 
 
+def is_plain_id(segment: str) -> bool:
+    """Whether a path segment is an id as it is written, without percent-encoding."""
+    return _PLAIN_ID.fullmatch(segment) is not None and segment not in {".", ".."}
+
+
 def decode_id(segment: str, check: Callable[[str], str] = check_user) -> str:
     """Return the id in a path segment, which is percent-encoded UTF-8. ``check`` has the rules for ids of its kind.
 
     Raises:
         Problem: The segment is not correctly encoded, or is not a valid id (``invalid_path``).
     """
-    if _PLAIN_ID.fullmatch(segment) and segment not in {".", ".."}:
+    if is_plain_id(segment):
         return segment
     if not _SEGMENT.fullmatch(segment):
         raise Problem("invalid_path", "the id in the path is not percent-encoded as RFC 3986 has it")
@@ -89,6 +94,8 @@ class Routes:
                 before, _, behind = path.partition(_ID)
                 self._with_id[before, behind] = methods
         self._prefixes = tuple({before for before, _ in self._with_id})
+        self.beginnings = (*self._prefixes, *self._exact)
+        """One of them is how the target of each request begins that matches a route."""
 
     def may_match(self, target: str) -> bool:
         """Return whether a target in origin form may match a route. ``find`` also accepts the absolute form."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import ClassVar, Final, NamedTuple, Protocol
 
@@ -34,7 +34,12 @@ NONCE: Final = re.compile(r"[A-Za-z0-9._~+/=-]{8,64}", re.ASCII)
 SIGNATURE: Final = re.compile(r"v1=[0-9a-f]{64}", re.ASCII)
 IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
 
+_BLOCK_BYTES: Final = 64
+"""The block of SHA-256."""
+_INNER: Final = bytes(each ^ 0x36 for each in range(256))
+_OUTER: Final = bytes(each ^ 0x5C for each in range(256))
 _HEADERS: Final = (KEY_HEADER, TIMESTAMP_HEADER, NONCE_HEADER, SIGNATURE_HEADER)
+_FIELDS: Final = tuple(header.lower().encode() for header in _HEADERS)
 _CREDENTIALS: Final = re.compile(
     "\n".join(form.pattern for form in (KEY_ID, TIMESTAMP, NONCE, SIGNATURE)), re.ASCII
 )
@@ -116,6 +121,21 @@ def read_credentials(header_values: HeaderValues) -> Credentials:
     )
 
 
+def find_credentials(fields: Mapping[bytes, bytes]) -> tuple[str, str, str, str] | None:
+    """Return the credentials in headers by their names in lower case; None if one is absent or malformed.
+
+    They are those of ``Credentials``. None of the headers is repeated, and all of them are ASCII.
+    """
+    try:
+        text = b"\n".join([fields[name] for name in _FIELDS]).decode()
+    except KeyError:
+        return None
+    if not _CREDENTIALS.fullmatch(text):
+        return None
+    key_id, timestamp, nonce, signature = text.split("\n")
+    return key_id, timestamp, nonce, signature
+
+
 def check_timestamp(timestamp: str, *, now: float, others: Callable[[], Iterable[float]]) -> None:
     """Check a timestamp by ``now``, the time of the store of nonces.
 
@@ -160,22 +180,29 @@ def string_to_sign(
 
 def signature_of(secret: str, text: bytes) -> str:
     """Return the value of X-Gateway-Signature for a text and a secret."""
-    mac = _keyed(secret).copy()
-    mac.update(text)
-    return f"{VERSION}={mac.hexdigest()}"
+    inner, outer = _keyed(secret)
+    inner, outer = inner.copy(), outer.copy()
+    inner.update(text)
+    outer.update(inner.digest())
+    return f"{VERSION}={outer.hexdigest()}"
 
 
 def check_signature(signature: str, secrets: Iterable[str], text: bytes) -> None:
-    """Check a signature against all secrets of a key, in constant time: the time does not depend on which matches.
+    """Check a signature as ``is_signature`` does.
 
     Raises:
         BadSignature: No secret gives this signature for the text.
     """
+    if not is_signature(signature, secrets, text):
+        raise BadSignature("the signature is not that of this request under any secret of the key")
+
+
+def is_signature(signature: str, secrets: Iterable[str], text: bytes) -> bool:
+    """Return whether any of the secrets of a key gives a signature, in a time that does not depend on which does."""
     is_valid = False
     for secret in secrets:
         is_valid |= hmac.compare_digest(signature, signature_of(secret, text))
-    if not is_valid:
-        raise BadSignature("the signature is not that of this request under any secret of the key")
+    return is_valid
 
 
 def sign(
@@ -211,9 +238,16 @@ def sign(
 
 
 @lru_cache(maxsize=1024)
-def _keyed(secret: str) -> hmac.HMAC:
-    """Return an HMAC with the key and no data. It is cached because the key costs as much as a short text."""
-    return hmac.new(secret.encode(), digestmod="sha256")
+def _keyed(secret: str) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """Return the two hashes of an HMAC with the key and no data (RFC 2104 §2).
+
+    They are cached because the key costs as much as a short text. To copy an object of ``hmac`` costs more than both.
+    """
+    key = secret.encode()
+    if len(key) > _BLOCK_BYTES:
+        key = hashlib.sha256(key).digest()
+    key = key.ljust(_BLOCK_BYTES, b"\0")
+    return hashlib.sha256(key.translate(_INNER)), hashlib.sha256(key.translate(_OUTER))
 
 
 def _check_header(values: Sequence[str], header: str, form: re.Pattern[str], description: str) -> str:

@@ -25,5 +25,6 @@ tcp_connections      how many TCP connections a listener has, and which make roo
 connection_totals    what all HTTP connections hold together: unread answers and unfinished requests
 http                 that handler, extended: early errors, limits of heads, detach
 http_response        the bytes of HTTP answers; bodies that are sent without being copied
-fast_path            that handler with a fast path: whole requests that need only aiohttp's parser
+whole_requests       parses what has arrived, if it is exactly one whole ordinary request; no I/O
+fast_path            that handler with a fast path, without aiohttp, for such requests
 """

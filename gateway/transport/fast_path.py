@@ -1,7 +1,11 @@
-"""The fast path of whole requests: parsed by aiohttp, answered without its request, response, routing and second task.
+"""The fast path of whole ordinary requests: parsed, handled and answered without aiohttp.
 
-Those cost more than everything that the gateway does with a push. A request takes the fast path when it arrived whole,
-no other request is before it on its connection, and nothing about it needs aiohttp. aiohttp handles every other one.
+aiohttp's parser, request, response, routing and second task cost more than everything that the gateway does with a
+push. A request takes the fast path if it arrived whole and is ordinary (``whole_requests``), and no other request is
+before it on its connection. aiohttp handles every other one; both ways give the same answers.
+
+On the fast path a plain push is handled in the step in which it arrives (``FastPath.begin``), any other request in a
+task.
 """
 
 from __future__ import annotations
@@ -11,19 +15,23 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, Unpack
 
 import structlog
-from aiohttp import HttpVersion11, StreamReader, hdrs, web
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from gateway.domain.errors import release_frames
 from gateway.transport.http import (
+    MAX_HEADERS,
     GatewayRequestHandler,
     HandlerOptions,
     start_eager_task,
 )
 from gateway.transport.http_response import encode_response, keepalive_headers
+from gateway.transport.whole_requests import WholeRequest, parse_whole
 
 log = structlog.get_logger(__name__)
+
+Answer = tuple[int, Mapping[str, str], bytes]
+"""Status, headers and body. Length and date are added to the headers later."""
 
 
 class Caller(Protocol):
@@ -39,10 +47,30 @@ class Caller(Protocol):
 
 
 class FastPath(Protocol):
-    """A handler of requests that need of aiohttp only its parser."""
+    """A handler of requests that need nothing of aiohttp."""
+
+    beginnings: tuple[bytes, ...]
+    """One of them is how each request begins that is handled here, and perhaps others."""
 
     def matches(self, method: str, target: str) -> bool:
         """Whether requests with this method and target are handled here."""
+        ...
+
+    def begin(
+        self,
+        method: str,
+        target: str,
+        fields: Mapping[bytes, bytes],
+        body: bytes,
+        respond: Callable[[Answer], None],
+        *,
+        remote: str | None,
+    ) -> bool:
+        """Handle a request in this step if it is of a kind that allows that; else return False and do nothing.
+
+        ``fields`` are the headers by their name in lower case, none of them repeated. ``respond`` is called once with
+        the answer, in this step or later.
+        """
         ...
 
     async def handle(
@@ -54,8 +82,8 @@ class FastPath(Protocol):
         *,
         remote: str | None,
         caller: Caller | None = None,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Return status, headers and body of the answer. Length and date are added to the headers later.
+    ) -> Answer:
+        """Handle a request and return the answer.
 
         ``remote`` is the address of the peer, ``caller`` is its connection.
         """
@@ -65,7 +93,7 @@ class FastPath(Protocol):
 class FastPathHandler(GatewayRequestHandler):
     """One HTTP connection whose requests may take the fast path."""
 
-    __slots__ = ("_fast_path", "_is_draining", "_is_taking", "_kept", "_task")
+    __slots__ = ("_beginnings", "_fast_path", "_is_draining", "_kept", "_task")
 
     def __init__(
         self,
@@ -78,13 +106,12 @@ class FastPathHandler(GatewayRequestHandler):
         """While ``is_draining()``, no request takes the fast path: aiohttp ends a connection with an answer."""
         super().__init__(server, **options)
         self._fast_path = fast_path
+        self._beginnings = fast_path.beginnings
         self._is_draining = is_draining
         self._task: asyncio.Task[None] | None = None
         """Handles a request on the fast path that waits for something."""
         headers = keepalive_headers(options["limits"].keepalive_seconds)
         self._kept = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        self._is_taking = False
-        """Whether requests that arrive now may take the fast path."""
 
     @property
     def is_closing(self) -> bool:
@@ -97,60 +124,86 @@ class FastPathHandler(GatewayRequestHandler):
         if self._task is not None:
             self._task.cancel()
 
-    def _feed(self) -> None:
-        """Handle what has arrived. aiohttp's task is not woken for requests on the fast path."""
-        if self._is_feeding:
-            return
-        if self._is_handling or self._messages or self._paused:
-            # Another request must be answered first, or bytes be sent.
-            super()._feed()
-            return
-        waiter, self._waiter = self._waiter, None
-        self._is_taking = True
-        super()._feed()
-        self._is_taking = False
-        self._waiter = waiter
-        if self._messages and waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    def data_received(self, data: bytes) -> None:
+        """Handle bytes of the client: on the fast path, if they are a whole ordinary request."""
+        if not (self._is_ready and self._take(data)):
+            super().data_received(data)
 
-    def _parse(self, piece: bytes) -> None:
-        super()._parse(piece)
-        if self._is_taking and not self._paused:
-            self._start_fast_path()
+    @property
+    def _is_ready(self) -> bool:
+        """Whether nothing is before a request that arrives now, neither bytes nor a request nor an unread answer."""
+        return not (
+            self._held
+            or self._is_in_head
+            or not self._is_answered
+            or not self._payload.is_eof()
+            or self._is_feeding
+            or self._is_handling
+            or self._messages
+            or self._paused
+            or self._reading_paused
+            or self._force_close
+            or self._close
+            or self._lingering is not None
+            or self.transport is None
+            or self.is_spare
+            or self._is_draining()
+        )
 
-    def _start_fast_path(self) -> None:
-        """Start to handle what has just arrived if it is one whole request that the fast path matches."""
-        if len(self._messages) != 1 or self._parser is None:
-            return
-        message, payload = self._messages[0]
-        if not isinstance(message, RawRequestMessage) or not _is_whole(message, payload):
-            return
-        if self.is_spare or self._is_draining() or not self._fast_path.matches(message.method, message.path):
-            return
-        self._messages.clear()
-        self._parser.message_consumed()
+    def _take(self, data: bytes) -> bool:
+        """Begin to handle a request on the fast path; return False for bytes that are for aiohttp."""
+        if not data.startswith(self._beginnings):
+            return False
+        request = parse_whole(data, max_head_bytes=self._max_header_bytes, max_headers=MAX_HEADERS)
+        if request is None or not self._fast_path.matches(request.method, request.target):
+            return False
+        self._is_new = self._is_answered = False
+        self._request_count += 1
         self._request_in_progress = True
-        task = start_eager_task(self._answer(message, payload.read_nowait()), name="fast path")
-        if not task.done():
-            self._task = task
+        remote = self.remote
+        try:
+            is_begun = self._fast_path.begin(
+                request.method, request.target, request.fields, request.body, self._respond, remote=remote
+            )
+        except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered
+            self._send(self._encode_failure(error, request.headers))
+            return True
+        if not is_begun:
+            task = start_eager_task(self._answer(request, remote), name="fast path")
+            if not task.done():
+                self._task = task
+        return True
 
-    async def _answer(self, message: RawRequestMessage, body: bytes) -> None:
+    async def _answer(self, request: WholeRequest, remote: str | None) -> None:
+        headers = request.headers
         try:
             answer = await self._fast_path.handle(
-                message.method, message.path, message.headers, body, remote=self.remote, caller=self
+                request.method, request.target, headers, request.body, remote=remote, caller=self
             )
             response = encode_response(*answer, close=self._is_last(), kept=self._kept)
         except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered
-            response = self._encode_failure(error, message.headers)
-        finally:
-            self._task = None
-            self._request_in_progress = False
-            if self._handler_waiter is not None:
-                self._handler_waiter.set_result(None)
+            response = self._encode_failure(error, headers)
+        except BaseException:
+            self._end_request()
+            raise
+        self._send(response)
+
+    def _respond(self, answer: Answer) -> None:
+        """Send the answer to a request that was begun."""
+        self._send(encode_response(*answer, close=self._is_last(), kept=self._kept))
+
+    def _send(self, response: bytes) -> None:
+        self._end_request()
         if self.transport is not None:
             self.transport.write(response)
             self._start_keepalive()
             self._note_answer()
+
+    def _end_request(self) -> None:
+        self._task = None
+        self._request_in_progress = False
+        if self._handler_waiter is not None:
+            self._handler_waiter.set_result(None)
 
     def _is_last(self) -> bool:
         return self._force_close or self.is_last_answer
@@ -170,18 +223,6 @@ class FastPathHandler(GatewayRequestHandler):
             )
 
     def _process_keepalive(self) -> None:
-        if self._task is not None:
+        if not self._is_answered:
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         super()._process_keepalive()
-
-
-def _is_whole(message: RawRequestMessage, payload: StreamReader) -> bool:
-    """Whether a request arrived whole and nothing about it needs aiohttp."""
-    return (
-        payload.is_eof()
-        and message.version == HttpVersion11
-        and not message.upgrade
-        and not message.should_close
-        and hdrs.HOST in message.headers
-        and hdrs.TRANSFER_ENCODING not in message.headers
-    )

@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 PACKAGES: Final = ("gateway", "ingest_api")
 MODULES: Final = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 INITS: Final = [path for path in MODULES if path.name == "__init__.py"]
-MAX_MODULES: Final = 332
+MAX_MODULES: Final = 338
 MAX_REDIS_MODULES: Final = 32
 MAX_MODULE_LINES: Final = 400
 MAX_FUNCTION_LINES: Final = 60
@@ -24,7 +24,7 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def test_packages_have_at_most_332_modules() -> None:
+def test_packages_have_at_most_338_modules() -> None:
     assert len(MODULES) <= MAX_MODULES
 
 

@@ -50,6 +50,8 @@ SHOP = IngestKey("shop", (SECRET,))
 
 AIOHTTP = "aiohttp"
 FAST_PATH = "fast path"
+ORDINARY_PATH = "ordinary path"
+"""The HTTP server of the gateway without its fast path."""
 code_path = AIOHTTP
 """The code path that requests take to the REST API, in servers that start from now on."""
 
@@ -348,11 +350,11 @@ async def run_rest_api(
     }
     rest_api = create_rest_api(**options | overrides)
     app = create_app(rest_api)
-    if code_path == FAST_PATH and aiohttp_options is None:
+    if code_path != AIOHTTP and aiohttp_options is None:
         http_server = HttpServer(
             app,
             direct={},
-            fast_path=rest_api,
+            fast_path=rest_api if code_path == FAST_PATH else None,
             reject=RejectedRequestLog(server.metrics),
             limits=HttpLimits(head_timeout_seconds=TIMEOUT_SECONDS),
             totals=ConnectionTotals(MetricFactory()),

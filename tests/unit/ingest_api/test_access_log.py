@@ -50,6 +50,7 @@ async def test_rejection_is_logged_as_info_and_failure_as_warning(
 
     def fail_to_publish(publisher: Any) -> Any:
         publisher.publish = fail
+        publisher.publish_now = lambda *_: None
         return publisher
 
     async with run_rest_api(wrap_publisher=fail_to_publish) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -14,10 +15,15 @@ EVENT = {"event": "private-event", "data": {"text": "private-payload"}}
 
 
 class FailingBackend:
-    """A fake publisher, presence and dedup store. Every method raises the given error."""
+    """A fake publisher, presence and dedup store. Every method raises the given error, or ends with it later."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
+
+    def publish_now(self, *_: Any) -> asyncio.Future[Any]:
+        later = asyncio.get_running_loop().create_future()
+        later.get_loop().call_soon(later.set_exception, self._error)
+        return later
 
     async def publish(self, *_: Any, **__: Any) -> Any:
         raise self._error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import pytest_asyncio
@@ -17,7 +17,7 @@ from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.timers import SystemClock
 from gateway.transport import http
 from gateway.transport.connection_totals import ConnectionTotals
-from gateway.transport.fast_path import Caller
+from gateway.transport.fast_path import Answer, Caller
 from gateway.transport.http import HttpLimits
 from gateway.transport.tcp_connections import OpenConnections
 from ingest_api.access_log import RejectedRequestLog
@@ -36,6 +36,7 @@ class Server:
         self.release = asyncio.Event()
         self.finished = asyncio.Event()
         self.bodies: list[bytes] = []
+        self.waiting: list[asyncio.Future[None]] = []
         app = web.Application()
         app.router.add_post("/unread", self._unread)
         app.router.add_route("*", "/{any:.*}", self._handle_in_aiohttp)
@@ -51,8 +52,34 @@ class Server:
         )
         self.port = 0
 
+    beginnings: tuple[bytes, ...] = (b"POST /",)
+
     def matches(self, method: str, target: str) -> bool:
         return method == "POST" and target.startswith("/push")
+
+    def begin(
+        self,
+        method: str,
+        target: str,
+        fields: Mapping[bytes, bytes],
+        body: bytes,
+        respond: Callable[[Answer], None],
+        *,
+        remote: str | None,
+    ) -> bool:
+        assert remote == "127.0.0.1"
+        answer = 200, {"X-Handler": FAST, "X-Echo": fields.get(b"x-echo", b"").decode()}, body
+        if target.startswith("/push/now"):
+            self.bodies.append(body)
+            respond(answer)
+        elif target.startswith("/push/later"):
+            self.bodies.append(body)
+            self.waiting.append(asyncio.ensure_future(self._respond_later(answer, respond)))
+        return target.startswith(("/push/now", "/push/later"))
+
+    async def _respond_later(self, answer: Answer, respond: Callable[[Answer], None]) -> None:
+        await self._wait("/push/later/wait")
+        respond(answer)
 
     async def handle(
         self,
@@ -175,7 +202,7 @@ async def test_requests_in_one_piece_are_answered_in_order(server: Server) -> No
         assert [(await connection.read_response()).body for _ in bodies] == bodies
 
 
-@pytest.mark.parametrize("first", ["/push/wait", "/long/wait"])
+@pytest.mark.parametrize("first", ["/push/wait", "/push/later", "/long/wait"])
 async def test_requests_that_follow_a_waiting_one_are_answered_after_it(server: Server, first: str) -> None:
     bodies = [str(number).encode() for number in range(200)]
     async with raw_connection(server.port) as connection:
@@ -222,11 +249,12 @@ async def test_exception_is_answered_and_logged_and_the_next_request_is_served(
         assert (await connection.read_response()).headers["x-handler"] == FAST
 
 
+@pytest.mark.parametrize("target", ["/push/wait", "/push/later"])
 async def test_client_that_closes_before_the_answer_breaks_nothing(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: Server, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with raw_connection(server.port) as connection:
-        connection.send(post("/push/wait"))
+        connection.send(post(target))
         await wait_entered(server)
         connection.reset()
     server.release.set()
@@ -236,6 +264,27 @@ async def test_client_that_closes_before_the_answer_breaks_nothing(
         connection.send(post("/push"))
         assert (await connection.read_response()).status == 200
     assert caplog.records == []
+
+
+async def test_request_that_is_answered_in_the_step_is_followed_by_the_next(server: Server) -> None:
+    async with raw_connection(server.port) as connection:
+        for body in (b"one", b"", b"x" * 10_000):
+            connection.send(post("/push/now", body, "X-Echo: hi"))
+            answer = await connection.read_response()
+            assert (answer.status, answer.body, answer.headers["x-echo"]) == (200, body, "hi")
+    assert server.bodies == [b"one", b"", b"x" * 10_000]
+
+
+async def test_client_that_closes_its_side_gets_the_answer(server: Server) -> None:
+    for target in ("/push", "/push/now", "/push/later"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(post(target, b"last"))
+        writer.write_eof()
+        server.release.set()
+        answer = await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"last")
+        writer.close()
 
 
 async def test_bytes_after_the_last_answer_of_a_connection_are_not_handled(server: Server) -> None:
@@ -249,9 +298,10 @@ async def test_bytes_after_the_last_answer_of_a_connection_are_not_handled(serve
     assert server.bodies == []
 
 
-async def test_stopping_server_lets_a_request_finish(server: Server) -> None:
+@pytest.mark.parametrize("target", ["/push/wait", "/push/later"])
+async def test_stopping_server_lets_a_request_finish(server: Server, target: str) -> None:
     async with raw_connection(server.port) as connection:
-        connection.send(post("/push/wait"))
+        connection.send(post(target))
         await wait_entered(server)
         stopping = asyncio.create_task(server.listener.stop())
         assert await connection.is_silent_for(0.1)
@@ -275,14 +325,15 @@ async def test_stopping_server_waits_for_a_limited_time(server: Server) -> None:
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "fast path" and not task.done()]
 
 
+@pytest.mark.parametrize("target", ["/push/wait", "/push/later"])
 async def test_idle_connection_is_closed_but_not_before_its_answer(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     monkeypatch.setattr(http, "KEEPALIVE_GRACE_SECONDS", 0.1)
     server = Server(keepalive_seconds=0.1)
     server.port = await server.listener.start("127.0.0.1", 0)
     async with raw_connection(server.port) as connection:
-        connection.send(post("/push/wait"))
+        connection.send(post(target))
         await wait_entered(server)
         assert await connection.is_silent_for(0.6)
         server.release.set()
