@@ -69,7 +69,8 @@ def parse_whole(data: bytes, *, max_head_bytes: int, max_headers: int) -> WholeR
     parser = httptools.HttpRequestParser(request)
     try:
         parser.feed_data(data[:end])
-    except httptools.HttpParserError:
+    # Raised for ``Upgrade`` with ``Connection: upgrade``; it is no HttpParserError.
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     fields = request.fields
     length = fields.get(b"content-length", b"0")

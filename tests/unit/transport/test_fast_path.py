@@ -233,6 +233,17 @@ async def test_bytes_that_follow_a_waiting_request_wait_in_the_socket(server: Se
             assert (await connection.read_response()).status == 200
 
 
+async def test_request_that_offers_another_protocol_is_answered_and_the_connection_kept(
+    server: Server,
+) -> None:
+    """Java's HttpClient sends these headers with its first request."""
+    async with raw_connection(server.port) as connection:
+        connection.send(post("/push", b"hello", "Connection: Upgrade", "Upgrade: h2c"))
+        assert (await connection.read_response()).body == b"hello"
+        connection.send(post("/push"))
+        assert (await connection.read_response()).headers["x-handler"] == FAST
+
+
 @pytest.mark.parametrize("target", ["/push/fail", "/push/break"])
 async def test_exception_is_answered_and_logged_and_the_next_request_is_served(
     server: Server, target: str

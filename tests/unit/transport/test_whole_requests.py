@@ -44,6 +44,7 @@ def test_request_without_a_body_is_parsed() -> None:
         PLAIN.replace(b"X-Echo: a b", b"Content-Length: 5"),
         PLAIN.replace(b"X-Echo: a b", b"Transfer-Encoding: chunked"),
         PLAIN.replace(b"X-Echo: a b", b"Upgrade: websocket"),
+        PLAIN.replace(b"X-Echo: a b", b"Upgrade: h2c\r\nConnection: Upgrade"),
         PLAIN.replace(b"X-Echo: a b", b"Connection: close"),
         PLAIN.replace(b"X-Echo: a b", b"Connection: keep-alive, upgrade"),
         PLAIN.replace(b"Content-Length: 5", b"Content-Length: +5"),
