@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol, Unpack
 
 import structlog
@@ -163,10 +164,18 @@ class FastPathHandler(GatewayRequestHandler):
         remote = self.remote
         try:
             is_begun = self._fast_path.begin(
-                request.method, request.target, request.fields, request.body, self._respond, remote=remote
+                request.method,
+                request.target,
+                request.fields,
+                request.body,
+                partial(self._respond, request),
+                remote=remote,
             )
         except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered
-            self._send(self._encode_failure(error, request.headers))
+            response = self._encode_failure(error, request.headers)
+            # A second answer to a request would be taken for that to the next.
+            if self._request_in_progress:
+                self._send(response)
             return True
         if not is_begun:
             task = start_eager_task(self._answer(request, remote), name="fast path")
@@ -188,9 +197,13 @@ class FastPathHandler(GatewayRequestHandler):
             raise
         self._send(response)
 
-    def _respond(self, answer: Answer) -> None:
+    def _respond(self, request: WholeRequest, answer: Answer) -> None:
         """Send the answer to a request that was begun."""
-        self._send(encode_response(*answer, close=self._is_last(), kept=self._kept))
+        try:
+            response = encode_response(*answer, close=self._is_last(), kept=self._kept)
+        except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered
+            response = self._encode_failure(error, request.headers)
+        self._send(response)
 
     def _send(self, response: bytes) -> None:
         self._end_request()

@@ -69,9 +69,15 @@ class Server:
     ) -> bool:
         assert remote == "127.0.0.1"
         answer = 200, {"X-Handler": FAST, "X-Echo": fields.get(b"x-echo", b"").decode()}, body
+        if target.endswith("/break"):
+            answer = 200, {"X-Broken": "a\r\nX-Smuggled: b"}, b""
+        if target == "/push/now/fail":
+            raise RuntimeError("a bug")
         if target.startswith("/push/now"):
             self.bodies.append(body)
             respond(answer)
+            if target == "/push/now/late-fail":
+                raise RuntimeError("a bug")
         elif target.startswith("/push/later"):
             self.bodies.append(body)
             self.waiting.append(asyncio.ensure_future(self._respond_later(answer, respond)))
@@ -242,6 +248,29 @@ async def test_request_that_offers_another_protocol_is_answered_and_the_connecti
         assert (await connection.read_response()).body == b"hello"
         connection.send(post("/push"))
         assert (await connection.read_response()).headers["x-handler"] == FAST
+
+
+@pytest.mark.parametrize("target", ["/push/now/break", "/push/later/break", "/push/now/fail"])
+async def test_failure_of_a_request_that_was_begun_is_answered_once(server: Server, target: str) -> None:
+    server.release.set()
+    async with raw_connection(server.port) as connection:
+        with structlog.testing.capture_logs() as lines:
+            connection.send(post(target, b"", "X-Request-Id: r-1"))
+            answer = await asyncio.wait_for(connection.read_response(), TIMEOUT_SECONDS)
+
+        assert (answer.status, json.loads(answer.body)["code"]) == (500, "internal_error")
+        assert (answer.headers["x-request-id"], "x-smuggled" in answer.headers) == ("r-1", False)
+        assert [line["event"] for line in lines if line["log_level"] == "error"] == ["request.failed"]
+        connection.send(post("/push"))
+        assert (await connection.read_response()).headers["x-handler"] == FAST
+
+
+async def test_failure_after_the_answer_adds_no_second_answer(server: Server) -> None:
+    async with raw_connection(server.port) as connection:
+        connection.send(post("/push/now/late-fail"))
+        assert (await connection.read_response()).status == 200
+        connection.send(post("/push", b"next"))
+        assert (await connection.read_response()).body == b"next"
 
 
 @pytest.mark.parametrize("target", ["/push/fail", "/push/break"])
