@@ -19,7 +19,10 @@ _END: Final = b"\r\n\r\n"
 _HEAD: Final = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*\r\n)*+\r\n")
 _SPACE_AT_END: Final = b" \r\n"
 """A parser may or may not count white space at the end of a line as a part of the value."""
-_NOT_ORDINARY: Final = frozenset({b"transfer-encoding", b"upgrade"})
+# aiohttp's parser reads Proxy-Connection as Connection, and rejects the last one.
+_NOT_ORDINARY: Final = frozenset(
+    {b"transfer-encoding", b"upgrade", b"proxy-connection", b"sec-websocket-key1"}
+)
 _KEEP_ALIVE: Final = b"keep-alive"
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
+
 import pytest
-from hypothesis import given
+from aiohttp import HttpVersion11, hdrs
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParser
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gateway.transport.http import MAX_HEADERS
 from gateway.transport.whole_requests import WholeRequest, parse_whole
 
+MAX_HEAD_BYTES = 4_096
 PLAIN = b"POST /push HTTP/1.1\r\nHost: gateway\r\nX-Echo: a b\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -83,3 +93,85 @@ def test_no_bytes_make_it_fail(place: int, inserted: bytes) -> None:
     request = parse(PLAIN[:place] + inserted + PLAIN[place:])
 
     assert request is None or (request.method.isupper() and request.target.startswith("/"))
+
+
+def post(*headers: str, body: bytes = b"hello", line: str = "POST /push HTTP/1.1") -> bytes:
+    length = [] if any(each.lower().startswith("content-length") for each in headers) else [len(body)]
+    lines = [line, "Host: gateway", *headers, *(f"Content-Length: {each}" for each in length)]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+# Generated requests.
+
+NAMES = st.sampled_from(
+    ["Host", "Content-Length", "content-length", "Transfer-Encoding", "Connection", "Upgrade", "Expect", "X-Echo",
+     "Content-Type", "X-Gateway-Key", "X Bad", "X-\xfc", "", "Content-Encoding", "Keep-Alive", "Sec-WebSocket-Key1"]
+)  # fmt: skip
+VALUES = st.sampled_from(
+    ["gateway", "5", "0", "05", "-1", "chunked", "identity", "close", "keep-alive", "Keep-Alive", "upgrade", "h2c",
+     "100-continue", "", " ", "a ", "  a  b ", "\t", "a\tb", "\x7f", "\xfc", "[::1]:80", "a@b", "5,5", "9" * 19]
+)  # fmt: skip
+LINES = st.sampled_from(
+    ["POST /push HTTP/1.1", "GET / HTTP/1.1", "PATCH /rooms HTTP/1.1", "POST /a#b HTTP/1.1", "POST /%zz? HTTP/1.1",
+     "POST //a HTTP/1.1", "POST /push HTTP/1.0", "POST /push HTTP/1.2", "POST * HTTP/1.1", "CONNECT /a HTTP/1.1",
+     "PRI /a HTTP/1.1", "M-SEARCH /a HTTP/1.1", "SOURCE /a HTTP/1.1", 'POST /"<>^`{|}\\ HTTP/1.1', "HEAD /a HTTP/1.1"]
+)  # fmt: skip
+
+
+@st.composite
+def heads(draw: st.DrawFn) -> bytes:
+    """Draw a request, perhaps with a byte changed."""
+    fields = [f"{name}:{draw(st.sampled_from(['', ' ', '  ']))}{value}" for name, value in draw(
+        st.lists(st.tuples(NAMES, VALUES), max_size=4)
+    )]  # fmt: skip
+    data = bytearray(
+        post(*fields, line=draw(LINES), body=draw(st.sampled_from([b"", b"hello", b"\r\n\r\n"])))
+    )
+    for at in draw(st.lists(st.integers(0, len(data) - 1), max_size=1)):
+        data[at] = draw(st.sampled_from(b"\x00\t\n\r :/A\x7f\x80\xff"))
+    return bytes(data)
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def parse_by_aiohttp(loop: asyncio.AbstractEventLoop, data: bytes) -> tuple[Any, Any]:
+    """Return the only message and its body. The parser has the options of the gateway's handler."""
+    parser = HttpRequestParser(
+        Mock(), loop, 2**16, max_line_size=MAX_HEAD_BYTES, max_field_size=MAX_HEAD_BYTES, max_headers=MAX_HEADERS,
+        auto_decompress=False,
+    )  # fmt: skip
+    messages, is_upgraded, tail = parser.feed_data(data)
+    assert (len(messages), is_upgraded, tail) == (1, False, b"")
+    return messages[0]
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(data=heads())
+@example(data=post("X-Echo: a "))
+@example(data=post("X-Echo:"))
+@example(data=post("Expect: 100-continue"))
+@example(data=post("Proxy-Connection: close"))
+@example(data=post("Sec-WebSocket-Key1: 1"))
+def test_what_is_parsed_is_what_aiohttp_parses(loop: asyncio.AbstractEventLoop, data: bytes) -> None:
+    request = parse(data, max_head_bytes=MAX_HEAD_BYTES, max_headers=MAX_HEADERS)
+    if request is None:
+        return
+    try:
+        message, payload = parse_by_aiohttp(loop, data)
+    except HttpProcessingError as error:
+        pytest.fail(f"aiohttp rejects what was parsed: {error!r}")
+
+    assert (message.method, message.path) == (request.method, request.target)
+    assert [(name.lower(), value) for name, value in message.headers.items()] == [
+        (name.lower(), value) for name, value in request.headers.items()
+    ]
+    assert message.version == HttpVersion11
+    assert not any((message.should_close, message.upgrade, message.chunked))
+    assert hdrs.HOST in message.headers
+    assert payload.is_eof()
+    assert payload.read_nowait() == request.body
