@@ -12,7 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from gateway.domain.bounded_body import ArrivingBodies
-from gateway.domain.errors import release_frames
+from gateway.domain.errors import BrokerTimeout, release_frames
 from gateway.domain.messages import PublishResult
 from gateway.domain.traces import find_trace
 from ingest_api.access_log import AccessLog, find_request_id
@@ -126,10 +126,7 @@ class RestApi:
         respond: Callable[[ResponseParts], None],
         published: asyncio.Future[PublishResult],
     ) -> None:
-        if published.cancelled():
-            self._access_log.request_cancelled(push.request, self._clock.monotonic() - started, None)
-            return
-        error = published.exception()
+        error = _cancelled() if published.cancelled() else published.exception()
         if error is None:
             respond(self._finish(push, published.result(), started))
         elif isinstance(error, Exception):
@@ -197,6 +194,11 @@ def _error_response(request: Request, error: Exception) -> Response:
     response = (problem_of(error) or _internal_error(request, error)).response(request.request_id)
     release_frames(error)
     return response
+
+
+def _cancelled() -> BrokerTimeout:
+    """Return the error of a push whose result nothing will set: it is unknown whether the broker has it."""
+    return BrokerTimeout("the push was cancelled")
 
 
 def _internal_error(request: Request, error: Exception) -> Problem:

@@ -184,3 +184,19 @@ async def test_metrics_get_the_key_id_and_whether_it_signed(server: RestApiServe
         "not_found",
     ]
     assert server.metrics.keys == [(SHOP.id, True), (SHOP.id, False), (None, False), (None, False)]
+
+
+async def test_cancelled_push_is_answered_as_unknown() -> None:
+    class CancelledBackend(FailingBackend):
+        """A fake publisher whose pushes are cancelled."""
+
+        def publish_now(self, *_: Any) -> asyncio.Future[Any]:
+            later = asyncio.get_running_loop().create_future()
+            later.get_loop().call_soon(later.cancel)
+            return later
+
+    backend = CancelledBackend(BrokerTimeout("cancelled"))
+    async with run_rest_api(wrap_publisher=lambda _: backend) as server:
+        response = await server.post("/broadcast", {"event": "news", "data": 1})
+
+    assert response.problem == (503, "broker_timeout")

@@ -73,7 +73,9 @@ EXTRA = [
     ("X-Request-Id", "order-1"), ("X-Request-Id", "not ok"), ("X-Request-Id", ""), ("traceparent", "00-" + "1" * 32),
     ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("Content-Encoding", "identity"),
     ("Expect", "something"), ("Connection", "keep-alive"), ("Connection", "Keep-Alive"), ("Connection", "close"),
+    ("Connection", "Upgrade"),
     ("Connection", "foo"), ("Accept", "*/*"), ("X-Forwarded-For", "203.0.113.9"), ("Upgrade", "h2c"),
+    ("Proxy-Connection", "close"),
     ("Idempotency-Key", "k1"), ("Host", "again"), ("Content-Length", "7"), ("X-Gateway-Key", "shop"), ("Empty", ""),
 ]  # fmt: skip
 
@@ -190,7 +192,7 @@ async def outcome(server: RestApiServer, pieces: list[bytes]) -> dict[str, Any]:
                 await connection.send(piece)
                 await asyncio.sleep(0)
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                response = await connection.read_response(has_body=not pieces[0].startswith(b"HEAD"))
+                response = await connection.read_response(has_body=not b"".join(pieces).startswith(b"HEAD"))
     headers = {name: value for name, value in response.headers.items() if name not in _VARYING}
     if headers["x-request-id"] != "order-1":
         headers["x-request-id"] = "random"
