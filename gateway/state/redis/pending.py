@@ -259,7 +259,7 @@ class DirectCall(Generic[R]):
     repeats the call, or raises.
     """
 
-    __slots__ = ("_complete", "_decode", "_tasks", "result")
+    __slots__ = ("_complete", "_decode", "_is_answered", "_tasks", "result")
 
     def __init__(
         self,
@@ -274,10 +274,11 @@ class DirectCall(Generic[R]):
         self._decode = decode
         self._complete = complete
         self._tasks = tasks
+        self._is_answered = False
 
     def done(self) -> bool:
-        """Whether the caller gave up."""
-        return self.result.done()
+        """Whether the first attempt has ended, or the caller gave up."""
+        return self._is_answered or self.result.done()
 
     def set_result(self, answer: Any) -> None:
         """Take the answer of Redis."""
@@ -293,6 +294,8 @@ class DirectCall(Generic[R]):
 
     def _first_attempt(self) -> asyncio.Future[Any]:
         """Start a task that completes the call, and return the future of its first attempt."""
+        # A command that has failed for its age fails again with its connection: that is no second attempt.
+        self._is_answered = True
         loop = self.result.get_loop()
         first: asyncio.Future[Any] = loop.create_future()
         task = loop.create_task(self._complete(first), name="redis call")
