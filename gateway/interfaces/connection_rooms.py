@@ -26,11 +26,14 @@ class Connects(Protocol):
         max_of_user: int | None = None,
         listed: str | None = None,
         data: DataSource | None = None,
-    ) -> Position:
+    ) -> Position | None:
         """Subscribe the namespace and ``rooms``; then register a new connection and save its session, in one request.
 
         Return the position of ``Broker.subscribe``. ``session`` is new and begins there: until then at
         ``positions.END``. The other arguments are those of ``Presence.register``.
+
+        Return None, and register and save nothing, if there is a session and messages are kept for the user in the
+        namespace (OfflineQueue): these are appended before the connection is registered.
 
         Raises: TokenRejected if the token of ``identity`` is revoked then; what ``register`` raises. Then nothing is
             registered or saved.

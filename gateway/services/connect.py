@@ -162,7 +162,8 @@ class Connector:
         )
         async with self._rollback(connection):
             self._check_user_limit(identity.user)
-            position = await self._subscribe(connection, session.joined_rooms)
+            self._hub.add(connection, self._rooms(connection.sid, identity) | session.joined_rooms)
+            position = await self._subscribe(connection)
             changed = session.with_rooms(connection.rooms, position, joined=connection.joined_rooms)
             connection.attach_session(changed)
             first_page = await self._recovery.first_page(connection, changed, recovery_request)
@@ -191,21 +192,22 @@ class Connector:
         sid = SID_PREFIX + secrets.token_urlsafe(_SID_BYTES)
         connection = Connection(sid, namespace, identity, transport, self._clock.now())
         connection.wants_offsets = self._recovery.is_enabled(recovery_request)
-        first_page = None
+        first_page, position = None, None
         async with self._rollback(connection):
-            if connection.wants_offsets and recovery_request.resume is not None:
+            self._hub.add(connection, self._rooms(connection.sid, connection.identity))
+            resume = recovery_request.resume if connection.wants_offsets else None
+            if resume is None:
+                position = await self._begin_now(connection, recovery_request.owner)
+            if position is None:
                 position = await self._subscribe(connection)
                 session = new_session(connection, recovery_request.owner, position)
                 connection.attach_session(session)
-                first_page, failure = await self._recovery.from_position(
-                    connection, session, recovery_request.resume
-                )
+                if resume is not None:
+                    first_page, failure = await self._recovery.from_position(connection, session, resume)
                 position = await self._append_kept(connection, session, is_new=first_page is None)
                 if connection.session is not None:
                     await self._sessions.save(connection.session)
                 await self._register(connection)
-            else:
-                position = await self._begin_now(connection, recovery_request.owner)
         if first_page is None or connection.session is None:
             return ConnectResult(connection, position, position, failure=failure)
         return ConnectResult(
@@ -216,17 +218,19 @@ class Connector:
             capped_rooms=frozenset(connection.session.joined_at),
         )
 
-    async def _begin_now(self, connection: Connection, owner: str) -> Position:
-        """Register a connection that begins now; return where it begins.
+    async def _begin_now(self, connection: Connection, owner: str) -> Position | None:
+        """Register a connection that begins now; return where it begins, or None if messages are kept for its user.
 
-        Until that is known, its session begins at ``positions.END``: what is written of it meanwhile shows nothing. A
-        change of rooms that comes meanwhile is applied when it has skipped that (``RoomChangeListener``).
+        These have to be appended before the connection is registered: they begin before everything that is accepted
+        while it is, and what is accepted before its first position is not for it.
+
+        Until its position is known, its session begins at ``positions.END``: what is written of it meanwhile shows
+        nothing. A change of rooms that comes meanwhile is applied when it has skipped that (``RoomChangeListener``).
         """
-        self._hub.add(connection, self._rooms(connection.sid, connection.identity))
         if connection.wants_offsets:
             connection.attach_session(new_session(connection, owner, positions.END))
         session = connection.session
-        position = connection.first_position = await self._within_limit(
+        position = await self._within_limit(
             lambda: self._connects.connect(
                 self._present(connection),
                 connection.rooms,
@@ -237,17 +241,13 @@ class Connector:
                 data=connection,
             )
         )
+        if position is None:
+            return None
+        connection.first_position = position
         self._reject_ended(connection)
-        if session is None:
-            return position
-        session = replace(session, first_position=position)
-        connection.attach_session(session)
-        start = await self._append_kept(connection, session, is_new=True)
-        if start != position:
-            # Others were accepted after its position, and before the copies.
-            async with self._memberships.changing(connection):
-                await self._memberships.record(connection)
-        return start
+        if session is not None:
+            connection.attach_session(replace(session, first_position=position))
+        return position
 
     async def _append_kept(
         self, connection: Connection, session: RecoverySession, *, is_new: bool
@@ -299,16 +299,11 @@ class Connector:
         if limit is not None and self._hub.connections_of(user) >= limit:
             raise TooManyConnections(f"this user has {limit} connections already")
 
-    async def _subscribe(self, connection: Connection, joined: frozenset[str] = frozenset()) -> Position:
-        """Add a connection to the hub and subscribe its rooms; return the position after which everything arrives.
-
-        ``joined`` are rooms that it joined before it was resumed.
-        """
-        rooms = self._rooms(connection.sid, connection.identity) | joined
-        self._hub.add(connection, rooms)
+    async def _subscribe(self, connection: Connection) -> Position:
+        """Subscribe the rooms of a connection; return the position after which everything arrives."""
         # Also for rooms with connections here: those may still wait for the same subscription.
         position = await self._broker.subscribe(
-            [Address(connection.namespace, room) for room in (None, *rooms)]
+            [Address(connection.namespace, room) for room in (None, *connection.rooms)]
         )
         connection.first_position = position
         return position

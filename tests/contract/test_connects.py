@@ -32,7 +32,7 @@ SESSION = RecoverySession(
 
 async def connect(
     state: StateUnderTest, identity: Identity = IDENTITY, max_of_user: int | None = None
-) -> Position:
+) -> Position | None:
     return await state.connects.connect(
         connection("s1", "ann"), ROOMS, identity, session=SESSION, max_of_user=max_of_user
     )
@@ -64,6 +64,7 @@ async def test_connection_is_registered_and_its_session_begins_at_the_newest_pos
 
 async def test_first_connection_of_a_new_log_gets_a_position(state: StateUnderTest) -> None:
     position = await connect(state)
+    assert position is not None
 
     later = await state.broker.append(message("a"))
 
@@ -146,8 +147,24 @@ async def test_connection_of_another_replica_is_rejected(state: StateUnderTest) 
 
 async def test_connected_session_is_parked_and_resumed(state: StateUnderTest) -> None:
     position = await connect(state)
+    assert position is not None
 
     await state.sessions.park("secret", owner=SESSION.owner)
 
     begun = replace(SESSION, first_position=position)
     assert await resume(state.sessions, "secret") == ResumedSession(begun, in_use=False)
+
+
+async def test_nothing_is_registered_while_messages_are_kept_for_the_user(state: StateUnderTest) -> None:
+    await state.broker.append(message("user:ann")._replace(ttl_seconds=60))
+
+    assert await connect(state) is None
+    assert await is_absent(state)
+
+
+async def test_messages_that_are_kept_for_others_change_nothing(state: StateUnderTest) -> None:
+    await state.broker.append(message("user:bob")._replace(ttl_seconds=60))
+    await state.broker.append(message("user:ann", namespace="/chat")._replace(ttl_seconds=60))
+
+    assert await connect(state) is not None
+    assert await connections_at(state.broker, at("a")) == 1

@@ -228,6 +228,7 @@ class MemoryState:
             presence=self.presence,
             sessions=self.sessions,
             revocations=self.revocations,
+            kept=self._kept,
         )
 
     async def run(self, started: asyncio.Event) -> None:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 from gateway.domain.errors import RecoveryFailed, TokenRejected
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address
+from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection, PresentConnection
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.interfaces import Broker, Clock, DataSource, Presence, Revocations, Sessions
+from gateway.state.memory.offline_queue import KeptMessages
 from gateway.state.memory.ttl_map import TtlMap
 
 
@@ -121,12 +123,19 @@ class MemoryConnects:
     """Satisfies ``gateway.interfaces.Connects``."""
 
     def __init__(
-        self, *, broker: Broker, presence: Presence, sessions: Sessions, revocations: Revocations
+        self,
+        *,
+        broker: Broker,
+        presence: Presence,
+        sessions: Sessions,
+        revocations: Revocations,
+        kept: KeptMessages,
     ) -> None:
         self._broker = broker
         self._presence = presence
         self._sessions = sessions
         self._revocations = revocations
+        self._kept = kept
 
     async def connect(
         self,
@@ -138,12 +147,14 @@ class MemoryConnects:
         max_of_user: int | None = None,
         listed: str | None = None,
         data: DataSource | None = None,
-    ) -> Position:
+    ) -> Position | None:
         addresses = [Address(connection.namespace, room) for room in (None, *rooms)]
         position = await self._broker.subscribe(addresses)
         revocation = await self._revocations.read(identity.user, identity.token_id)
         if revocation.covers(identity):
             raise TokenRejected.revoked()
+        if session is not None and self._kept.read(Address(connection.namespace, user_room(connection.user))):
+            return None
         begun = None if session is None else replace(session, first_position=position)
         await self._presence.register(
             connection, rooms, session=begun, max_of_user=max_of_user, listed=listed, data=data

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 from gateway.domain import positions
 from gateway.domain.errors import TokenRejected, TooManyConnections
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address
+from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection, PresentConnection
 from gateway.domain.sessions import RecoverySession
@@ -20,6 +22,7 @@ from gateway.interfaces import DataSource
 from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.commands import Argument
 from gateway.state.redis.presence import RedisPresence, Registration
+from gateway.state.redis.redis_keys import address_name
 from gateway.state.redis.sessions import RedisSessions, encode_session
 
 
@@ -44,19 +47,20 @@ class RedisConnects:
         max_of_user: int | None = None,
         listed: str | None = None,
         data: DataSource | None = None,
-    ) -> Position:
+    ) -> Position | None:
         channels = await self._broker.subscribe_channels(
             [Address(connection.namespace, room) for room in (None, *rooms)]
         )
         registration = Registration(connection, frozenset(rooms), session, listed, data)
         try:
-            generation, newest, may_hold_kept = await self._write(registration, identity, max_of_user or 0)
+            answer = await self._write(registration, identity, max_of_user or 0)
         except (TooManyConnections, TokenRejected):
-            # Nothing was written, so nothing is to be removed.
-            self._presence.drop(connection.sid)
-            if session is not None:
-                self._sessions.drop(session)
+            self._drop(registration)
             raise
+        if answer == b"KEPT":
+            self._drop(registration)
+            return None
+        generation, newest, may_hold_kept = answer
         position = Position(newest.decode())
         self._broker.begin_channels(
             channels, generation.decode(), position, may_hold_kept=bool(may_hold_kept)
@@ -67,17 +71,22 @@ class RedisConnects:
             self._sessions.begin(session, begun)
         return position
 
-    async def _write(
-        self, registration: Registration, identity: Identity, limit: int
-    ) -> tuple[bytes, bytes, int]:
+    def _drop(self, registration: Registration) -> None:
+        """Forget a connection and its session. Nothing of them was written, so nothing is to be removed."""
+        self._presence.drop(registration.connection.sid)
+        if registration.session is not None:
+            self._sessions.drop(registration.session)
+
+    async def _write(self, registration: Registration, identity: Identity, limit: int) -> Any:
         """Run connect.lua; return its answer."""
-        session, sid = registration.session, registration.connection.sid
+        session, connection = registration.session, registration.connection
+        address = Address(connection.namespace, user_room(connection.user))
         if session is not None:
             self._sessions.keep(session)
         arguments = self._presence.keep(registration)
         with nullcontext() if session is None else self._sessions.saving(session):
-            generation, newest, may_hold_kept = await self._presence.run(
-                [sid],
+            return await self._presence.run(
+                [connection.sid],
                 "connect",
                 limit,
                 *arguments,
@@ -85,9 +94,9 @@ class RedisConnects:
                 identity.token_id,
                 "" if identity.issued_at is None else repr(float(identity.issued_at)),
                 positions.END,
+                address_name(address),
                 has_rules=True,
             )
-        return generation, newest, may_hold_kept
 
 
 class RedisDisconnects:

@@ -346,6 +346,7 @@ class Services:
                 presence=self.presence,
                 sessions=self.state.sessions,
                 revocations=self.revocations,
+                kept=self.state._kept,
             ),
             offline_queue=self.state.offline_queue,
             sessions=self.state.sessions,

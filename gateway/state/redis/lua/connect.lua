@@ -1,11 +1,13 @@
--- Register a new connection and save its session, unless its token is revoked or its user has too many connections.
+-- Register a new connection and save its session, unless its token is revoked, its user has too many connections, or
+-- messages are kept for its user: these have to be appended before the connection is registered.
 -- Called once its channels are subscribed: every entry after the newest position is received there.
 -- Arguments: 2 to 4 as registration.lua says; 5 to 11 those of register_connection; 12 its session or ''; 13 id of its
 -- token or ''; 14 when its token was issued (s) or ''; 15 what stands for the newest position in the session and in what
--- is counted of the connection.
--- Returns the generation of the log, its newest position, and whether messages are kept for any user; or 'REVOKED' or
--- 'FULL', and nothing has changed then.
-local sid, user, record, counted, pid, listed, data, session, token_id, issued_at, unknown = unpack(ARGV, 5)
+-- is counted of the connection; 16 the address of its user.
+-- Returns the generation of the log, its newest position, and whether messages are kept for any user; or 'REVOKED',
+-- 'FULL' or 'KEPT', and nothing has changed then.
+local sid, user, record, counted, pid, listed, data, session, token_id, issued_at, unknown, address =
+  unpack(ARGV, 5)
 local revoked_at = call('GET', K.revoked .. user)
 if token_id ~= '' and call('EXISTS', K.revoked_token .. token_id) == 1
   or revoked_at and (issued_at == '' or tonumber(issued_at) < tonumber(revoked_at)) then
@@ -13,6 +15,7 @@ if token_id ~= '' and call('EXISTS', K.revoked_token .. token_id) == 1
 end
 local size = call('HLEN', K.user .. user)
 if is_full(user, sid, size) then return 'FULL' end
+if session ~= '' and call('EXISTS', K.kept .. address) == 1 then return 'KEPT' end
 
 local line = call('GET', K.head)
 local generation, newest
