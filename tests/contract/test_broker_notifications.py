@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.errors import IdempotencyConflict, NonceReplayed, QueueFull
 from gateway.domain.messages import MAX_BATCH, Message
-from gateway.domain.notifications import Notification, QueueSummary
+from gateway.domain.notifications import Notification, QueueSummary, queued_bytes
 from gateway.domain.positions import START
 from tests.contract.recording_listener import listening
 from tests.contract.states import MakeState, StateUnderTest
@@ -215,22 +215,21 @@ async def test_queue_holds_as_many_notifications_as_it_may(make_state: MakeState
 
 
 async def test_queue_holds_as_many_bytes_as_it_may(make_state: MakeState) -> None:
-    limit = 100_000
-    state = await make_state(max_queued_bytes=limit)
     data = f'{{"text":"{"x" * 900}"}}'
-    await state.broker.append_all([], notifications=notifications(1, data=data))
-    size = (await summary(state)).bytes
-    assert len(data) <= size < len(data) + 1_000
-    for _ in range(limit // size - 1):
-        await state.broker.append_all([], notifications=notifications(1, data=data))
+    given = notifications(88, data=data)
+    limit = sum([queued_bytes(each) for each in given]) - 1
+    assert len(data) * len(given) <= limit
+    state = await make_state(max_queued_bytes=limit)
+    for each in given[:-1]:
+        await state.broker.append_all([], notifications=[each])
 
     with pytest.raises(QueueFull):
-        await state.broker.append_all([], notifications=notifications(1, data=data))
+        await state.broker.append_all([], notifications=given[-1:])
 
-    assert (await summary(state)).bytes == size * (limit // size)
+    assert (await summary(state)).bytes == limit + 1 - queued_bytes(given[-1])
     await empty(state)
     assert (await summary(state)).bytes == 0
-    await state.broker.append_all([], notifications=notifications(1, data=data))
+    await state.broker.append_all([], notifications=given[-1:])
 
 
 async def test_bytes_are_those_of_utf_8(state: StateUnderTest) -> None:
