@@ -70,6 +70,9 @@ class AcceptedPush(NamedTuple):
         return push_response({} if self.room is None else {"room": self.room}, result)
 
 
+_accepted: Final[Callable[[tuple[object, ...]], AcceptedPush]] = partial(tuple.__new__, AcceptedPush)
+
+
 class PlainPushes:
     """Accepts plain pushes."""
 
@@ -141,7 +144,7 @@ class PlainPushes:
         )
         request.template, request.path, request.user, request.remote = call.template, target, user, remote
         request.key_id, request.is_signed, request.body_bytes = key.id, True, len(body)
-        return AcceptedPush(request, fields, room, result)
+        return _accepted((request, fields, room, result))
 
     def _read(self, body: bytes, *, with_room: bool) -> FastPush | None:
         """Return the push in a body of the usual form, if the event catalogue accepts it."""

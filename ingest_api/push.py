@@ -8,7 +8,9 @@ their text and reads them in one step. All other bodies, valid or not, go throug
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -38,7 +40,7 @@ from ingest_api.schemas import DisconnectSchema, EmitSchema
 MAX_FIELD_ERRORS: Final = 20
 _MAX_FIELD_NAME_CHARACTERS: Final = 64
 SPACE: Final = r"[ \t\n\r]*+"
-_INVALID_ROOMS: Final = (["."], [".."])
+_INVALID_ROOMS: Final = frozenset({".", ".."})
 _NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED: Final = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t -~])*+"'
@@ -55,6 +57,10 @@ class FastPush(NamedTuple):
     event: str
     room: str | None
     data: str
+
+
+# Without the constructor of NamedTuple, which runs in Python.
+_fast_push: Final[Callable[[tuple[str, str | None, str]], FastPush]] = partial(tuple.__new__, FastPush)
 
 
 def member_pattern(name: str, max_characters: int) -> str:
@@ -89,10 +95,12 @@ def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
     if tail is None:
         return None
     first_room, event, second_room = head.groups()
-    rooms = [room for room in (first_room, second_room, tail[1]) if room is not None]
-    if len(rooms) != with_room or event in RESERVED_EVENTS or rooms in _INVALID_ROOMS:
+    room = first_room or second_room or tail[1]
+    number = (first_room is not None) + (second_room is not None) + (tail[1] is not None)
+    if number != with_room or event in RESERVED_EVENTS or room in _INVALID_ROOMS:
         return None
-    return FastPush(event, rooms[0] if rooms else None, text[start:end])
+    # Events have few names: the history holds each once.
+    return _fast_push((sys.intern(event), room, text[start:end]))
 
 
 class Push(NamedTuple):

@@ -117,17 +117,18 @@ class MemoryBroker:
         except (NonceReplayed, FreshnessUnknown, BrokerUnavailable):
             return None
         (address,) = addresses = message.addresses
-        size = json_bytes(message)
         self._order = order = positions.next_position(self._order, int(now * 1000))
         self._newest = position = positions.position_at(order)
+        is_wanted = address in self._subscribed or address in self._awaited
+        # The client gets the message first: nothing that it causes runs before the end of this step.
+        is_delivered = is_wanted and queue.is_idle and self._delivers_now(message, position, address)
+        size = json_bytes(message)
         self._history.add(message, position, order, addresses, size, now=monotonic)
         dedup.nonces.consume(dedup_key, digest, now, monotonic)
         connections, recoverable = self._presence.counts_at(address)
         result = _result((message.id, position, connections, True, False, recoverable, (), (), 0))
         self._results.put_at(monotonic, message.id, result)
-        if (address in self._subscribed or address in self._awaited) and not (
-            queue.is_idle and self._delivers_now(message, position, address)
-        ):
+        if is_wanted and not is_delivered:
             queue.put(message, position, size)
         return result
 

@@ -57,9 +57,11 @@ class RoomIndex:
     Adding a record and dropping the oldest are O(1) amortised, finding a position is O(log n).
     """
 
-    __slots__ = ("_head", "_records")
+    __slots__ = ("_head", "_records", "addresses")
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: tuple[Address, ...] = ()) -> None:
+        """``addresses``: its address alone, which the records of no other address share."""
+        self.addresses = addresses
         self._records: list[Record] = []
         self._head = 0
 
@@ -225,9 +227,11 @@ class History:
         for address in addresses:
             index = indexes.get(address)
             if index is None:
-                index = indexes[address] = RoomIndex()
+                index = indexes[address] = RoomIndex((address,))
                 self._bytes += INDEX_BYTES
             index.add(record)
+            if len(addresses) == 1:
+                record.addresses = index.addresses
         self._trim(now)
 
     def read(

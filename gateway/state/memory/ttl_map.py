@@ -36,6 +36,7 @@ class TtlMap(Generic[K, V]):
         self._on_removed = on_removed
         # Not a dict: finding its first item walks over all items that were deleted before it, each time.
         self._items: OrderedDict[K, tuple[float, V]] = OrderedDict()
+        """When each value was put, and the value."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -47,13 +48,13 @@ class TtlMap(Generic[K, V]):
     def get_at(self, now: float, key: K) -> V | None:
         """As ``get``, with the time of the monotonic clock."""
         item = self._items.get(key)
-        return None if item is None or item[0] <= now else item[1]
+        return None if item is None or item[0] + self._seconds <= now else item[1]
 
     def items(self) -> Iterator[tuple[K, V]]:
         """Yield the items that have not expired, the one that was put first in front."""
         now = self._clock.monotonic()
-        for key, (ends_at, value) in self._items.items():
-            if ends_at > now:
+        for key, (put_at, value) in self._items.items():
+            if put_at + self._seconds > now:
                 yield key, value
 
     def put(self, key: K, value: V) -> None:
@@ -66,7 +67,7 @@ class TtlMap(Generic[K, V]):
         items = self._items
         if key in items:
             items.move_to_end(key)
-        items[key] = (now + self._seconds, value)
+        items[key] = (now, value)
         if len(items) > self._max_items:
             self.remove_oldest()
 
@@ -77,8 +78,8 @@ class TtlMap(Generic[K, V]):
 
     def pop(self, key: K) -> V | None:
         """Remove an item; return its value, unless it has expired."""
-        ends_at, value = self._items.pop(key, (0.0, None))
-        return value if ends_at > self._clock.monotonic() else None
+        item = self._items.pop(key, None)
+        return None if item is None or item[0] + self._seconds <= self._clock.monotonic() else item[1]
 
     def remove(self, key: K) -> V | None:
         """Remove an item; return its value, also if it has expired."""
@@ -91,10 +92,10 @@ class TtlMap(Generic[K, V]):
         return len(self._items) + adding > self._max_items
 
     def _sweep(self, now: float) -> None:
-        items = self._items
-        if not items or next(iter(items.values()))[0] > now:
+        items, seconds = self._items, self._seconds
+        if not items or next(iter(items.values()))[0] + seconds > now:
             return
         for _ in range(_SWEEP):
             self.remove_oldest()
-            if not items or next(iter(items.values()))[0] > now:
+            if not items or next(iter(items.values()))[0] + seconds > now:
                 return
