@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import string
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,6 @@ from typing import Any, Final
 from jwt import PyJWK, PyJWS
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 from jwt.exceptions import DecodeError, PyJWTError
-from jwt.utils import base64url_decode, base64url_encode
 
 HMAC_DIGESTS: Final = {
     "HS256": HMACAlgorithm.SHA256,
@@ -32,6 +32,7 @@ MAX_KEYS: Final = 256
 MAX_TRIED_KEYS: Final = 32
 """Keys that one token is checked with at most, each some 40 µs; issuers publish two to four."""
 _BASE64URL: Final = (string.ascii_letters + string.digits + "-_").encode()
+_TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
 _IMPLEMENTATIONS: Final = get_default_algorithms()
 
 
@@ -179,8 +180,10 @@ class FastJws(PyJWS):
             or len(stripped) % 4 == 1
             or stripped.translate(None, _BASE64URL)
         )
-        decoded = b"" if is_malformed else base64url_decode(stripped)
-        # The bits that make no whole byte are zero: there is one text for each value.
-        if is_malformed or base64url_encode(decoded) != stripped:
-            raise DecodeError(f"Invalid {name} padding")
-        return decoded
+        if not is_malformed:
+            text = stripped.translate(_TO_BASE64) + b"=" * (-len(stripped) % 4)
+            decoded = a2b_base64(text)
+            # The bits that make no whole byte are zero: there is one text for each value.
+            if b2a_base64(decoded, newline=False) == text:
+                return decoded
+        raise DecodeError(f"Invalid {name} padding")

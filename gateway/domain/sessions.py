@@ -60,6 +60,22 @@ class RecoverySession:
     changed_at: Position | None = None
     left: tuple[Stay, ...] = ()
 
+    def begun_at(self, position: Position) -> RecoverySession:
+        """Return it with its first position. ``replace`` takes four times as long, twice for each connect."""
+        return RecoverySession(
+            self.pid,
+            self.sid,
+            self.user,
+            self.namespace,
+            self.owner,
+            self.rooms,
+            position,
+            self.joined_at,
+            self.joined_rooms,
+            self.changed_at,
+            self.left,
+        )
+
     def visible_from(self, room: str | None) -> Position:
         """Return the position after which messages to a room are for this connection; room None is everyone."""
         return self.first_position if room is None else self.joined_at.get(room, self.first_position)

@@ -246,7 +246,7 @@ class Connector:
         connection.first_position = position
         self._reject_ended(connection)
         if session is not None:
-            connection.attach_session(replace(session, first_position=position))
+            connection.attach_session(session.begun_at(position))
         return position
 
     async def _append_kept(
@@ -262,7 +262,7 @@ class Connector:
         position = session.first_position
         if start is not None and is_new:
             position = connection.first_position = start
-            connection.attach_session(replace(session, first_position=start))
+            connection.attach_session(session.begun_at(start))
         return position
 
     async def append_kept_live(self, connection: Connection) -> None:

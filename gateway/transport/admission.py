@@ -18,6 +18,7 @@ import math
 import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, Protocol
 
@@ -36,6 +37,8 @@ DEFAULT_ADDRESS_RATE: Final = 100.0
 """Handshakes each second of one address that is surely no proxy's; its burst is 2 000."""
 MAX_ADDRESSES: Final = 65_536
 """About 8 MB. Beyond it the buckets not used for the longest are removed early; CONNECT_RATE still limits all."""
+_CACHED_ADDRESSES: Final = 1024
+"""How many answers of ``may_be_proxy`` are kept: behind a proxy that is not trusted, all clients have its address."""
 MAX_HOPS: Final = 32
 """How many addresses of ``X-Forwarded-For`` are read, the right-most ones: a client may write thousands."""
 _PRIVATE: Final = tuple(
@@ -123,6 +126,7 @@ def rate_limit_key(address: str) -> str:
     return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
 
 
+@lru_cache(maxsize=_CACHED_ADDRESSES)
 def may_be_proxy(address: str) -> bool:
     """Whether all clients may have this address, because it is that of a proxy which ``TRUSTED_PROXIES`` lacks.
 

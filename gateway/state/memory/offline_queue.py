@@ -55,8 +55,10 @@ class KeptMessages:
 
     def read(self, address: Address) -> list[tuple[Message, Position]]:
         """Return the messages that are kept for a user, oldest first, with their positions."""
+        queue = self._queues.get(address)
+        if not queue:
+            return []
         now = self._clock.monotonic()
-        queue = self._queues.get(address) or OrderedDict[str, _Kept]()
         return [(kept.message, kept.position) for kept in queue.values() if kept.ends_at > now]
 
     def remove(self, address: Address, id_: str) -> None:

@@ -155,7 +155,7 @@ class MemoryConnects:
             raise TokenRejected.revoked()
         if session is not None and self._kept.read(Address(connection.namespace, user_room(connection.user))):
             return None
-        begun = None if session is None else replace(session, first_position=position)
+        begun = None if session is None else session.begun_at(position)
         await self._presence.register(
             connection, rooms, session=begun, max_of_user=max_of_user, listed=listed, data=data
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 from gateway.domain import positions
@@ -66,7 +65,7 @@ class RedisConnects:
             channels, generation.decode(), position, may_hold_kept=bool(may_hold_kept)
         )
         if session is not None:
-            begun = replace(session, first_position=position)
+            begun = session.begun_at(position)
             self._presence.begin_session(registration, begun)
             self._sessions.begin(session, begun)
         return position
