@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway.domain.messages import Address, LogEntry, Message, new_id
@@ -20,7 +20,7 @@ class RecordingListener:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._received: list[tuple[Position, LogEntry]] = []
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
     @property
     def received(self) -> list[tuple[Position, LogEntry]]:
@@ -28,14 +28,16 @@ class RecordingListener:
         return list(self._received)
 
     async def deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
+        self.record(entry, position)
+
+    def record(self, entry: LogEntry, position: Position) -> None:
+        """Keep a delivered entry; wake the waiting tests."""
         self._received.append((position, entry))
-        async with self._changed:
-            self._changed.notify_all()
+        self._changed.set()
 
     async def first(self, number: int) -> list[tuple[Position, LogEntry]]:
         """Wait for this many entries; return the first ones."""
-        async with asyncio.timeout(TIMEOUT_SECONDS), self._changed:
-            await self._changed.wait_for(lambda: len(self._received) >= number)
+        await self._wait_until(lambda: len(self._received) >= number)
         return self._received[:number]
 
     async def all_so_far(self) -> list[tuple[Position, LogEntry]]:
@@ -43,13 +45,18 @@ class RecordingListener:
         marker = Message(new_id(), "/", (MARKER_ROOM,), "last", ())
         await self._broker.subscribe([Address("/", MARKER_ROOM)])
         await self._broker.append(marker)
-        async with asyncio.timeout(TIMEOUT_SECONDS), self._changed:
-            await self._changed.wait_for(lambda: any(entry == marker for _, entry in self._received))
+        await self._wait_until(lambda: any(entry == marker for _, entry in self._received))
         return [(position, entry) for position, entry in self._received if MARKER_ROOM not in _rooms(entry)]
 
     async def entries(self) -> list[LogEntry]:
         """Return the entries of ``all_so_far`` without their positions."""
         return [entry for _, entry in await self.all_so_far()]
+
+    async def _wait_until(self, is_reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not is_reached():
+                self._changed.clear()
+                await self._changed.wait()
 
 
 class BlockedListener(RecordingListener):

@@ -115,7 +115,7 @@ class NowListener(RecordingListener):
 
     def deliver_now(self, entry: Message, position: Position, _address: Address) -> bool:
         if self.accepts:
-            self._received.append((position, entry))
+            self.record(entry, position)
         return self.accepts
 
 
