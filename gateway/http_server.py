@@ -28,6 +28,7 @@ from gateway.transport.http import (
     Reject,
 )
 from gateway.transport.http_response import keepalive_headers
+from gateway.transport.new_connections import NO_HANDSHAKES, HandshakePath, NewConnection
 from gateway.transport.tcp_connections import RETRY_SECONDS, OpenConnections
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -74,8 +75,11 @@ class HttpServer:
         finish_seconds: float,
         cors: CorsHeaders | None = None,
         fast_path: FastPath | None = None,
+        handshakes: HandshakePath = NO_HANDSHAKES,
     ) -> None:
         """``direct``: handlers of exact paths. ``fast_path``: handles whole requests; it matches none of these paths.
+
+        ``handshakes``: opens WebSockets on new connections without aiohttp, as ``direct`` would.
 
         ``totals`` are those of the process, ``connections`` those of this port. ``finish_seconds``: how long running
         requests may take to finish when the server stops. ``cors``: makes headers of the answers to requests that reach
@@ -90,11 +94,13 @@ class HttpServer:
         self._idle.set()
         self._direct = direct
         self._fast_path = fast_path
+        self._handshakes = handshakes
         self._reject = reject
         self._cors: CorsHeaders = cors or (lambda _, __: {})
         self._limits = limits
         self._totals = totals
         self._connections = connections
+        self._new: set[NewConnection] = set()
         self._kept = keepalive_headers(limits.keepalive_seconds)
         self._listeners: list[asyncio.Server] = []
         self._draining = asyncio.Event()
@@ -114,7 +120,7 @@ class HttpServer:
                 # asyncio's own loop accepts as many at a time as the backlog has; when files run out, it would fail and
                 # try again as often. uvloop accepts all in any case.
                 self._listeners.append(
-                    await loop.create_server(lambda: self._new_connection(server), sock=each, backlog=1)
+                    await loop.create_server(partial(self._new_connection, server), sock=each, backlog=1)
                 )
                 each.listen(BACKLOG)
         except OSError as error:
@@ -143,6 +149,8 @@ class HttpServer:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._finish_seconds):
                 await self._idle.wait()
+        for each in list(self._new):
+            each.close()
         await self._runner.cleanup()
 
     async def _dispatch(self, application: Handler, request: web.Request) -> web.StreamResponse:
@@ -193,8 +201,19 @@ class HttpServer:
             response.force_close()
         return response
 
-    def _new_connection(self, server: web.Server) -> GatewayRequestHandler:
+    def _new_connection(self, server: web.Server) -> NewConnection:
+        return NewConnection(
+            asyncio.get_running_loop(),
+            limits=self._limits,
+            connections=self._connections,
+            new_connections=self._new,
+            handshakes=self._handshakes,
+            make_handler=partial(self._make_handler, server),
+        )
+
+    def _make_handler(self, server: web.Server, is_spare: bool) -> GatewayRequestHandler:
         options: HandlerOptions = {
+            "is_spare": is_spare,
             "loop": asyncio.get_running_loop(),
             "reject": self._reject,
             "limits": self._limits,

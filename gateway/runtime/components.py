@@ -15,7 +15,7 @@ from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
 from gateway.domain.status import StateStatus
-from gateway.http_server import Handler, HttpServer
+from gateway.http_server import HttpServer
 from gateway.hub import GATHER_BYTES, Hub, Receipts
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
@@ -64,6 +64,7 @@ from gateway.transport.admission import Admission, TrustedProxies
 from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.cors import Origins
 from gateway.transport.fast_path import FastPath
+from gateway.transport.new_connections import HandshakePath
 from gateway.transport.server import EngineServer
 from gateway.transport.tcp_connections import OpenConnections, create_connection_metrics
 from ingest_api import app as rest
@@ -339,30 +340,29 @@ class Components:
             public.add_subapp("/dev", self._build_dev_console(development))
         # The REST API answers every path without a route, with middlewares and texts for 404 and 405 of its own.
         rest.mount(rest_api, backends)
-        # Clients with addTrailingSlash: false omit the slash; a redirect would lose POST bodies and WebSockets.
-        paths = (settings.socketio_path, settings.socketio_path.rstrip("/"))
-        direct: dict[str, Handler] = dict.fromkeys(paths, self.engine.handle)
         if backends is public:
-            return [self._build_http_server("public", public, direct, rest_api)]
+            return [self._build_http_server("public", public, rest_api)]
         not_found = rest.create_not_found_api(
             clock=self.clock, metrics=self._request_metrics, rejections=self._rejections
         )
         rest.mount(not_found, public)
-        backend_server = self._build_http_server("ingest", backends, {}, rest_api)
-        return [self._build_http_server("public", public, direct, None), backend_server]
+        public_server = self._build_http_server("public", public, None)
+        return [public_server, self._build_http_server("ingest", backends, rest_api)]
 
-    def _build_http_server(
-        self, name: str, app: web.Application, direct: dict[str, Handler], fast_path: FastPath | None
-    ) -> HttpServer:
+    def _build_http_server(self, name: str, app: web.Application, fast_path: FastPath | None) -> HttpServer:
+        path = self.settings.socketio_path
+        # Clients with addTrailingSlash: false omit the slash; a redirect would lose POST bodies and WebSockets.
+        paths = (path, path.rstrip("/")) if name == "public" else ()
         return HttpServer(
             app,
-            direct=direct,
+            direct=dict.fromkeys(paths, self.engine.handle),
             fast_path=fast_path,
+            handshakes=HandshakePath(paths, self.engine.open_websocket),
             reject=RejectedRequestLog(self._request_metrics, rejections=self._rejections),
             limits=http_limits(self.settings),
             totals=self._connection_totals,
             connections=self._tcp_connections[name],
-            cors=self.engine.cors_headers if direct else None,
+            cors=self.engine.cors_headers if paths else None,
             finish_seconds=FINISH_SECONDS,
         )
 

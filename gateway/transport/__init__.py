@@ -26,5 +26,6 @@ connection_totals    what all HTTP connections hold together: unread answers and
 http                 that handler, extended: early errors, limits of heads, detach
 http_response        the bytes of HTTP answers; bodies that are sent without being copied
 whole_requests       parses what has arrived, if it is exactly one whole ordinary request; no I/O
+new_connections      a TCP connection until its first bytes arrive: WebSockets opened without aiohttp
 fast_path            that handler with a fast path, without aiohttp, for such requests
 """

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, Protocol
+from urllib.parse import unquote
 
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
@@ -65,6 +66,30 @@ class Handshake:
     """Address of the client, as far as it is known."""
     declines_recovery: bool = False  # the query asks not to be given positions
     cookie_token: str | None = None
+
+
+def read_handshake(
+    headers: CIMultiDictProxy[str], query: Mapping[str, str], *, address: str, token_cookie: str | None
+) -> Handshake:
+    """Return what is kept of a request. ``token_cookie``: the name of the cookie that may hold the token."""
+    return Handshake(
+        authorization=headers.get(hdrs.AUTHORIZATION),
+        query_token=query.get("token"),
+        declines_recovery=query.get("recovery") == "0",
+        address=address,
+        cookie_token=_find_cookie(headers.getall(hdrs.COOKIE, []), token_cookie),
+    )
+
+
+def _find_cookie(headers: Sequence[str], name: str | None) -> str | None:
+    """Return the value of the first cookie of this name that has one. Its quotes and percent-encoding are removed."""
+    for header in headers if name is not None else ():
+        for pair in header.split(";"):
+            key, _, value = pair.partition("=")
+            text = unquote(value.strip().strip('"'))
+            if key.strip() == name and text:
+                return text
+    return None
 
 
 class TrustedProxies:

@@ -23,9 +23,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.domain.errors import release_frames
 from gateway.transport.connection_totals import ConnectionTotals, reset
-from gateway.transport.http_response import ANSWER_HEADERS, OVERLOADED, encode_response
+from gateway.transport.http_response import ANSWER_HEADERS, encode_response
 from gateway.transport.serial_requests import LINGER_SECONDS, SerialRequestHandler
-from gateway.transport.tcp_connections import OpenConnections, Place
+from gateway.transport.tcp_connections import OpenConnections
 
 _PROXY_PROTOCOL: Final = (
     "the connection begins with the PROXY protocol, which the gateway does not read: switch it off at the load "
@@ -105,8 +105,12 @@ class HttpLimits:
 
 
 class HandlerOptions(TypedDict):
-    """Options that all connections of a port share."""
+    """Options of a connection; all but the first are those of its port.
 
+    ``is_spare``: the connection exceeds the limit of its port, so that only probes are answered.
+    """
+
+    is_spare: bool
     loop: asyncio.AbstractEventLoop
     reject: Reject
     limits: HttpLimits
@@ -147,23 +151,13 @@ class GatewayRequestHandler(SerialRequestHandler):
         self._reject = options["reject"]
         self._cors = options["cors"]
         self._connections = options["connections"]
-        self.is_spare = False
-        """Whether the connection exceeds the limit of its listener, so that only probes are answered."""
+        self.is_spare = options["is_spare"]
         self._head_timeout_seconds = options["limits"].head_timeout_seconds
         self._head_deadline: asyncio.TimerHandle | None = None
         self._body_begun_at = 0.0
         """When the last body began that did not arrive with its head."""
         self._is_new = True
         """Whether no byte has arrived."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Handle a new connection, or close it if there are too many."""
-        super().connection_made(transport)
-        place = self._connections.open(self)
-        self.is_spare = place is not Place.ADMITTED
-        if place is Place.NONE and self.transport is not None:
-            self.transport.write(OVERLOADED)
-            self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count the connection no longer."""

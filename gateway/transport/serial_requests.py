@@ -23,7 +23,7 @@ from gateway.transport.request_boundaries import RequestBoundaries
 
 LINGER_SECONDS: Final = 5.0
 """How long bytes are read and dropped after the last answer, so that their sender can read it (RFC 9112 §9.6)."""
-_UNREAD_SECONDS: Final = 1.0
+UNREAD_SECONDS: Final = 1.0
 """How much later an idle connection is closed that has bytes to read."""
 BODY_BUFFER_BYTES: Final = 64 * 1024
 """Reading stops while more than twice these bytes of a body wait for the reader of the body."""
@@ -345,16 +345,9 @@ class SerialRequestHandler(AnsweringHandler):
     def _process_keepalive(self) -> None:
         """Close an idle connection unless a request has arrived that is not read: timers run before the loop reads."""
         now = self._loop.time()
-        if now >= self._next_keepalive_close_time and self._has_unread_bytes():
-            self._next_keepalive_close_time = now + _UNREAD_SECONDS
+        if now >= self._next_keepalive_close_time and has_unread_bytes(self.transport):
+            self._next_keepalive_close_time = now + UNREAD_SECONDS
         super()._process_keepalive()
-
-    def _has_unread_bytes(self) -> bool:
-        if self.transport is None:
-            return False
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
 
     def force_close(self) -> None:
         """Close the connection once the bytes that were written are sent."""
@@ -383,6 +376,15 @@ class SerialRequestHandler(AnsweringHandler):
         """Raise RequestPayloadError in the reader of the body, unless the body is complete."""
         if not self._payload.is_eof() and self._payload.exception() is None:
             self._payload.set_exception(web.RequestPayloadError(reason))
+
+
+def has_unread_bytes(transport: asyncio.Transport | None) -> bool:
+    """Whether the client has sent bytes that the event loop has not read."""
+    if transport is None:
+        return False
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _drop_unread(payload: StreamReader) -> None:

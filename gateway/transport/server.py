@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
-from urllib.parse import unquote
 
 import structlog
 from aiohttp import hdrs, web
@@ -20,7 +19,7 @@ from gateway.hub import GatheredFrames
 from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.transport import errors
-from gateway.transport.admission import FORWARDED_FOR, Handshake, TrustedProxies
+from gateway.transport.admission import FORWARDED_FOR, TrustedProxies, read_handshake
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.heartbeat import Heartbeat
@@ -31,7 +30,7 @@ from gateway.transport.receive_limits import ReceiveLimits, receive_limits
 from gateway.transport.session import EngineSession, Handling, SessionObserver
 from gateway.transport.stats import create_stats_metrics
 from gateway.transport.transports import FrameWriter
-from gateway.transport.websocket import WebSocketTransport
+from gateway.transport.websocket import HandshakeRequest, WebSocketTransport
 
 PROTOCOL_VERSION: Final = "4"
 MAX_ORIGIN_CHARACTERS: Final = 200
@@ -194,6 +193,26 @@ class EngineServer:
             answer.headers.update(cors)
         return answer
 
+    def open_websocket(self, request: HandshakeRequest) -> bool:
+        """Open a WebSocket for a new session in this step, as ``handle`` does with its GET of one.
+
+        Return False if the request is rejected or continues a session: nothing was done then.
+        """
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and not self._allows(origin, request):
+            return False
+        query = request.query
+        if query.get("sid") or self._check(
+            hdrs.METH_GET, query.get("EIO"), query.get("transport"), None, upgrade=True
+        ):
+            return False
+        answer = self._websocket.answer(request)
+        # Admission is last: it counts the handshake.
+        if answer is None or self._check_admission(address := self._address_of(request)) is not None:
+            return False
+        self._websocket.open(request, answer, partial(self._open_on_websocket, request, address))
+        return True
+
     def cors_headers(self, remote: str | None, headers: CIMultiDictProxy[str]) -> dict[str, str]:
         """Return the headers that let a page read the answer to a request that reached no handler."""
         origin = headers.get(hdrs.ORIGIN)
@@ -221,7 +240,7 @@ class EngineServer:
     def volatile_skipped(self, reason: str) -> None:
         self._observer.volatile_skipped(reason)
 
-    def _allows(self, origin: str, request: web.Request) -> bool:
+    def _allows(self, origin: str, request: HandshakeRequest) -> bool:
         host, scheme = self._proxies.requested_host(request.remote, request.headers)
         return self._origins.allows(origin, host=host, scheme=scheme)
 
@@ -298,26 +317,21 @@ class EngineServer:
         return await self._polling.poll(request, session)
 
     def _open_on_websocket(
-        self, request: web.Request, address: str, writer: FrameWriter, head: bytes
+        self, request: HandshakeRequest, address: str, writer: FrameWriter, head: bytes
     ) -> EngineSession:
         session = self._open(request, address, writer)
         # In one write with the answer to the request: each write wakes up the client.
         writer.write(head + self._open_packet(session, "websocket").frame)
         return session
 
-    def _open(self, request: web.Request, address: str, writer: FrameWriter | None) -> EngineSession:
-        handshake = Handshake(
-            authorization=request.headers.get(hdrs.AUTHORIZATION),
-            query_token=request.query.get("token"),
-            declines_recovery=request.query.get("recovery") == "0",
-            address=address,
-            cookie_token=find_cookie(request.headers.getall(hdrs.COOKIE, []), self._options.token_cookie),
-        )
+    def _open(self, request: HandshakeRequest, address: str, writer: FrameWriter | None) -> EngineSession:
         # 128 random bits after the name of the replica, by which a proxy or an operator finds the replica.
         sid = f"{self._options.replica}.{secrets.token_urlsafe(16)}"
         session = EngineSession(
             sid,
-            handshake=handshake,
+            handshake=read_handshake(
+                request.headers, request.query, address=address, token_cookie=self._options.token_cookie
+            ),
             observer=self,
             send_buffer_bytes=self._options.send_buffer_bytes,
             writer=writer,
@@ -361,7 +375,7 @@ class EngineServer:
         ):
             log.info("handshake.rejected", **fields)
 
-    def _address_of(self, request: web.Request) -> str:
+    def _address_of(self, request: HandshakeRequest) -> str:
         return self._proxies.client_of(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
 
@@ -384,14 +398,3 @@ def _rejection(error: HandshakeError, cors: dict[str, str]) -> web.Response:
         # Another replica may admit the client; over a kept connection it would reach this one again.
         answer.force_close()
     return answer
-
-
-def find_cookie(headers: Sequence[str], name: str | None) -> str | None:
-    """Return the value of the first cookie of this name that has one. Its quotes and percent-encoding are removed."""
-    for header in headers if name is not None else ():
-        for pair in header.split(";"):
-            key, _, value = pair.partition("=")
-            text = unquote(value.strip().strip('"'))
-            if key.strip() == name and text:
-                return text
-    return None

@@ -99,6 +99,11 @@ class OpenConnections:
         self._open[connection] = self._unused[connection] = None
         return Place.ADMITTED
 
+    def replace(self, former: HttpConnection, connection: HttpConnection) -> None:
+        """Count a connection under another object, whose requests it has from now on."""
+        self.close(former)
+        self._open[connection] = self._unused[connection] = None
+
     def close(self, connection: HttpConnection) -> None:
         """Count a connection no longer."""
         self._open.pop(connection, None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final, cast
+from typing import Any, Final, Protocol
 
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from gateway.domain.bounded_body import ArrivingBodies
 from gateway.hub import GatheredFrames
@@ -15,7 +16,6 @@ from gateway.interfaces import Clock, Schedule
 from gateway.transport import errors
 from gateway.transport.connection import UpgradeProbe, WebSocketConnection
 from gateway.transport.errors import HandshakeError
-from gateway.transport.http import GatewayRequestHandler
 from gateway.transport.http_response import DETACHED, encode_switch
 from gateway.transport.receive_limits import ReceiveLimits, exceeds_rate
 from gateway.transport.session import Deliver, EngineSession
@@ -24,6 +24,40 @@ from gateway.transport.websocket_writer import WebSocketWriter
 
 UPGRADE_FRAMES: Final = 10
 """What an attempt to upgrade counts (``FrameRate``): as much CPU time as so many frames."""
+
+
+class HttpConnection(Protocol):
+    """A connection that a WebSocket can take over."""
+
+    transport: asyncio.Transport | None
+    """None if the connection is lost."""
+
+    @property
+    def is_half_closed(self) -> bool:
+        """Whether the client sends no more."""
+        ...
+
+    def detach(self, protocol: asyncio.Protocol) -> None:
+        """Give the connection to another protocol."""
+        ...
+
+
+class HandshakeRequest(Protocol):
+    """What is read of a request that opens a WebSocket."""
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
+
+    @property
+    def query(self) -> Mapping[str, str]: ...
+
+    @property
+    def remote(self) -> str | None: ...
+
+    @property
+    def protocol(self) -> Any:
+        """Its ``HttpConnection``."""
+        ...
 
 
 class WebSocketTransport:
@@ -58,12 +92,29 @@ class WebSocketTransport:
         self._deflates_from_bytes = deflates_from_bytes
         self._gathered = gathered
 
+    def answer(self, request: HandshakeRequest) -> dict[str, str] | None:
+        """Return the headers of the answer 101, or None if the request is not an opening handshake."""
+        connection: HttpConnection = request.protocol
+        if connection.is_half_closed:
+            return None
+        return accept_handshake(request.headers, offers_deflate=self._deflates_from_bytes is not None)
+
     def serve(
-        self, request: web.Request, open_session: Callable[[WebSocketWriter, bytes], EngineSession]
+        self, request: HandshakeRequest, open_session: Callable[[WebSocketWriter, bytes], EngineSession]
     ) -> web.StreamResponse | HandshakeError:
-        """Open a WebSocket for a new session. ``open_session`` writes the answer that is its second argument."""
-        return self._accept(
-            request, lambda connection, head: connection.attach(open_session(connection.writer, head))
+        """Open a WebSocket for a new session, as ``open`` does, if the request is an opening handshake."""
+        answer = self.answer(request)
+        return errors.BAD_REQUEST if answer is None else self.open(request, answer, open_session)
+
+    def open(
+        self,
+        request: HandshakeRequest,
+        answer: dict[str, str],
+        open_session: Callable[[WebSocketWriter, bytes], EngineSession],
+    ) -> web.StreamResponse:
+        """Open a WebSocket for a new session. ``open_session`` writes the head that is its second argument."""
+        return self._open_connection(
+            request, answer, lambda connection, head: connection.attach(open_session(connection.writer, head))
         )
 
     def upgrade(self, request: web.Request, session: EngineSession) -> web.StreamResponse | HandshakeError:
@@ -76,7 +127,8 @@ class WebSocketTransport:
             probe = UpgradeProbe(self._schedule, session, self._upgrade_timeout_seconds, connection.writer)
             connection.start_upgrade(session, probe)
 
-        return self._accept(request, begin)
+        answer = self.answer(request)
+        return errors.BAD_REQUEST if answer is None else self._open_connection(request, answer, begin)
 
     async def stop(self, timeout_seconds: float) -> None:
         """Wait until all connections are closed, at most ``timeout_seconds``; then abort the rest and their tasks."""
@@ -102,14 +154,14 @@ class WebSocketTransport:
         if not self._open:
             self.all_closed.set()
 
-    def _accept(
-        self, request: web.Request, begin: Callable[[WebSocketConnection, bytes], None]
-    ) -> web.StreamResponse | HandshakeError:
-        """Accept a WebSocket; abort it if ``begin``, which writes the answer and attaches a session, raises."""
-        handler = cast(GatewayRequestHandler, request.protocol)
-        answer = accept_handshake(request.headers, offers_deflate=self._deflates_from_bytes is not None)
-        if answer is None or handler.is_half_closed:
-            return errors.BAD_REQUEST
+    def _open_connection(
+        self,
+        request: HandshakeRequest,
+        answer: dict[str, str],
+        begin: Callable[[WebSocketConnection, bytes], None],
+    ) -> web.StreamResponse:
+        """Open a WebSocket; abort it if ``begin``, which writes the answer and attaches a session, raises."""
+        handler: HttpConnection = request.protocol
         if handler.transport is None:
             return DETACHED  # The client closed the connection before it was answered.
         head = encode_switch(answer)

@@ -32,6 +32,7 @@ from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import HttpLimits
+from gateway.transport.new_connections import HandshakePath
 from gateway.transport.packets import Frames, message
 from gateway.transport.server import EngineObserver, EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
@@ -193,6 +194,7 @@ class ConformanceServer:
         self._listener = HttpServer(
             web.Application(),
             direct={self.path: self.engine.handle},
+            handshakes=HandshakePath((self.path,), self.engine.open_websocket),
             reject=RejectedRequestLog(RequestMetrics(metrics)),
             limits=HttpLimits(head_timeout_seconds=5.0),
             totals=ConnectionTotals(metrics),

@@ -210,6 +210,10 @@ class RawConnection:
     def send(self, data: bytes) -> None:
         self._writer.write(data)
 
+    def send_eof(self) -> None:
+        """Send no more; the server may still answer."""
+        self._writer.write_eof()
+
     @property
     def bytes_waiting(self) -> int:
         """Bytes that were sent and have not left this process."""

@@ -17,10 +17,13 @@ from gateway.timers import SystemClock, TimerHeap
 from gateway.transport.admission import TrustedProxies
 from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.cors import Origins
+from gateway.transport.errors import HandshakeError
 from gateway.transport.http import HttpLimits
+from gateway.transport.new_connections import NO_HANDSHAKES, HandshakePath
 from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import EngineSession, Handling
 from gateway.transport.tcp_connections import OpenConnections
+from gateway.transport.websocket import HandshakeRequest
 from ingest_api.access_log import RejectedRequestLog
 from tests.conformance.client import Client
 from tests.support.clock import FakeClock
@@ -41,12 +44,14 @@ class Observer:
         self.skipped: list[str] = []
         self.upgraded = asyncio.Event()
         self.message_arrived = asyncio.Event()
-        self.fails = False
+        self.fails = self.fails_to_open = False
         self.may_receive = asyncio.Event()
         self.may_receive.set()
 
     def session_opened(self, session: EngineSession) -> None:
         self.opened.append(session)
+        if self.fails_to_open:
+            raise RuntimeError("a bug")
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
         self.closed.append(reason)
@@ -86,10 +91,16 @@ class EngineHarness:
         deflates_from_bytes: int | None,
         trusted_proxies: Sequence[str],
         arriving: ArrivingBodies | None,
+        opens_at_once: bool,
     ) -> None:
         self.observer = Observer()
         self.metrics = MetricFactory()
         self.handshake_addresses: list[str] = []
+        self.rejection: HandshakeError | None = None
+        """Why no handshake is admitted."""
+        self.fails_to_admit = False
+        self.opened_at_once = 0
+        """How many WebSockets were opened without aiohttp."""
         self.clock = FakeClock(running=True)
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.engine = EngineServer(
@@ -111,20 +122,33 @@ class EngineHarness:
             clock=self.clock,
             origins=Origins(["https://app.example"]),
             proxies=TrustedProxies(trusted_proxies),
-            check_admission=self.handshake_addresses.append,
+            check_admission=self._check_admission,
             metrics=self.metrics,
             arriving=arriving,
         )
+        self.connections = OpenConnections(SystemClock(), listener="public", limit=10_000)
         self.listener = HttpServer(
             web.Application(),
             direct={PATH: self.engine.handle},
+            handshakes=HandshakePath((PATH,), self._open_websocket) if opens_at_once else NO_HANDSHAKES,
             reject=RejectedRequestLog(RequestMetrics(self.metrics)),
             limits=HttpLimits(head_timeout_seconds=5.0),
             totals=ConnectionTotals(self.metrics),
-            connections=OpenConnections(SystemClock(), listener="public", limit=10_000),
+            connections=self.connections,
             finish_seconds=1.0,
         )
         self.port = 0
+
+    def _open_websocket(self, request: HandshakeRequest) -> bool:
+        is_open = self.engine.open_websocket(request)
+        self.opened_at_once += is_open
+        return is_open
+
+    def _check_admission(self, address: str) -> HandshakeError | None:
+        if self.fails_to_admit:
+            raise RuntimeError("a bug")
+        self.handshake_addresses.append(address)
+        return self.rejection
 
     def join(self) -> None:
         """Mark all sessions as joined, as the layer above does after CONNECT."""
@@ -146,8 +170,12 @@ async def running_engine(
     deflates_from_bytes: int | None = None,
     trusted_proxies: Sequence[str] = (),
     arriving: ArrivingBodies | None = None,
+    opens_at_once: bool = True,
 ) -> AsyncIterator[tuple[EngineHarness, Client]]:
-    """Run a server, and check at the end that no session and no timer is left."""
+    """Run a server, and check at the end that no session and no timer is left.
+
+    ``opens_at_once``: whether ordinary handshakes are opened without aiohttp.
+    """
     server = EngineHarness(
         send_buffer_bytes=send_buffer_bytes,
         upgrade_timeout_seconds=upgrade_timeout_seconds,
@@ -156,6 +184,7 @@ async def running_engine(
         deflates_from_bytes=deflates_from_bytes,
         trusted_proxies=trusted_proxies,
         arriving=arriving,
+        opens_at_once=opens_at_once,
     )
     server.port = await server.listener.start("127.0.0.1", 0)
     try:

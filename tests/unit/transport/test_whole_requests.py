@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.transport.http import MAX_HEADERS
-from gateway.transport.whole_requests import WholeRequest, parse_whole
+from gateway.transport.whole_requests import WholeRequest, parse_handshake, parse_whole
 
 MAX_HEAD_BYTES = 4_096
 PLAIN = b"POST /push HTTP/1.1\r\nHost: gateway\r\nX-Echo: a b\r\nContent-Length: 5\r\n\r\nhello"
@@ -86,6 +86,57 @@ def test_limits_of_a_head_are_left_to_aiohttp() -> None:
     assert parse(PLAIN, max_head_bytes=head_bytes - 1) is None
     assert parse(PLAIN, max_headers=3) is not None
     assert parse(PLAIN, max_headers=2) is None
+
+
+HANDSHAKE = (
+    b"GET /socket.io/?EIO=4 HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HANDSHAKE,
+        HANDSHAKE.replace(b"websocket", b"WebSocket"),
+        HANDSHAKE.replace(b"Connection: Upgrade", b"connection: keep-alive, Upgrade"),
+    ],
+)
+def test_handshake_is_parsed(data: bytes) -> None:
+    request = parse_handshake(data, max_head_bytes=1_000, max_headers=10)
+
+    assert request is not None
+    assert (request.method, request.target, request.body) == ("GET", "/socket.io/?EIO=4", b"")
+    assert request.headers["host"] == "gateway"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HANDSHAKE[:-1],
+        HANDSHAKE + b"x",
+        HANDSHAKE.replace(b"GET", b"POST"),
+        HANDSHAKE.replace(b"1.1", b"1.0"),
+        HANDSHAKE.replace(b"Host: gateway\r\n", b""),
+        HANDSHAKE.replace(b"Host: gateway", b"Host: gateway\r\nHost: gateway"),
+        HANDSHAKE.replace(b"Host: gateway", b"Host: gateway\r\nContent-Length: 0"),
+        HANDSHAKE.replace(b"Host: gateway", b"Host: gateway\r\nTransfer-Encoding: chunked"),
+        HANDSHAKE.replace(b"Host: gateway", b"Host: gateway\r\nExpect: 100-continue"),
+        HANDSHAKE.replace(b"Upgrade: websocket", b"Upgrade: h2c"),
+        HANDSHAKE.replace(b"Upgrade: websocket", b"X-Upgrade: websocket"),
+        HANDSHAKE.replace(b"Connection: Upgrade", b"Connection: keep-alive"),
+        HANDSHAKE.replace(b"Connection: Upgrade", b"Connection: Upgrade, close"),
+        PLAIN,
+        b"",
+    ],
+)
+def test_request_that_is_no_ordinary_handshake_is_left_to_aiohttp(data: bytes) -> None:
+    assert parse_handshake(data, max_head_bytes=1_000, max_headers=10) is None
+
+
+def test_limits_of_the_head_of_a_handshake_are_left_to_aiohttp() -> None:
+    assert parse_handshake(HANDSHAKE, max_head_bytes=len(HANDSHAKE), max_headers=3) is not None
+    assert parse_handshake(HANDSHAKE, max_head_bytes=len(HANDSHAKE) - 1, max_headers=3) is None
+    assert parse_handshake(HANDSHAKE, max_head_bytes=len(HANDSHAKE), max_headers=2) is None
 
 
 @given(place=st.integers(0, len(PLAIN)), inserted=st.binary(max_size=3))
