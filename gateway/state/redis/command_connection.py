@@ -80,6 +80,8 @@ class CommandConnection:
         self.clock = clock or ServerClock()
         self._writable: asyncio.StreamWriter | None = None
         """The stream of the connection while no other write to it is in progress."""
+        self._is_write_due = False
+        """Whether ``_write_turn`` is going to run."""
         self.last_error: GatewayError | None = None
         """Why there is no connection, if that is known."""
         self.branch = 0
@@ -126,17 +128,26 @@ class CommandConnection:
         self.clock.offset_ms = redis_ms - (sent_at + self._loop.time()) / 2 * 1000
 
     def _enqueue_command(self, packed: bytes, reencode: Callable[[], bytes] | None, result: Result) -> None:
-        """Send a command in this step, or have it sent once the connection takes it."""
+        """Send a command with the others of this turn of the event loop, or once the connection takes it."""
+        self._pending.add(packed, reencode, result, self._loop.time())
+        if not self._is_write_due:
+            self._is_write_due = True
+            self._loop.call_soon(self._write_turn)
+
+    def _write_turn(self) -> None:
+        """Write the commands of a turn of the event loop in one piece.
+
+        uvloop would make a system call for each, here and in Redis.
+        """
+        self._is_write_due = False
         stream, pending = self._writable, self._pending
         if (
             stream is None
-            or pending.unsent
-            or not pending.is_pipelined
             or stream.is_closing()
             or stream.transport.get_write_buffer_size() > MAX_UNWRITTEN_BYTES
         ):
-            pending.add(packed, reencode, result, self._loop.time())
-        elif pending.add_sent(packed, reencode, result, self._loop.time()):
+            pending.has_unsent.set()
+        elif packed := pending.take():
             stream.write(packed)
 
     def reconnect(self) -> None:

@@ -1,7 +1,7 @@
 """Calls of scripts: commands are pipelined, have a deadline, and are retried.
 
-A command is sent in the step that makes it, before the answers to earlier ones arrive (``pending``); the event loop
-writes those of one turn together.
+The commands of one turn of the event loop are written together, before the answers to earlier ones arrive
+(``pending``).
 
 A call takes at most ``timeout_seconds``. A command that was not sent by then raises NotExecuted; one that was sent and
 not answered raises OutcomeUnknown, and the connection whose oldest command is that old is closed. Within that time a

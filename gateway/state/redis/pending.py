@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from redis import exceptions
 
@@ -62,20 +62,12 @@ class _PendingCommand:
 class PendingCommands:
     """Two queues: commands to send, and commands that were sent. Times are seconds of one clock."""
 
-    is_pipelined: ClassVar[bool] = True
-    """Whether a command may be sent at any time."""
-
     def __init__(self) -> None:
         self._unsent: deque[_PendingCommand] = deque()
         self._sent: deque[_PendingCommand] = deque()
         self._bytes = 0
         self.has_unsent = asyncio.Event()
-        """Set when a command is to be sent; the sender clears it."""
-
-    @property
-    def unsent(self) -> int:
-        """The number of commands to send."""
-        return len(self._unsent)
+        """Set when the sender, which clears it, has to send commands; ``add`` leaves that to its caller."""
 
     def __len__(self) -> int:
         return len(self._unsent) + len(self._sent)
@@ -86,17 +78,6 @@ class PendingCommands:
             result.set_exception(NotExecuted("too much is waiting for Redis", retryable=False))
             return
         self._queue(_PendingCommand(packed, reencode, result, now))
-
-    def add_sent(
-        self, packed: bytes, reencode: Callable[[], bytes] | None, result: Result, now: float
-    ) -> bool:
-        """Add a command as ``add`` does, which the caller sends. Return whether to send it. None may wait unsent."""
-        if self._bytes + len(packed) > MAX_WAITING_BYTES:
-            result.set_exception(NotExecuted("too much is waiting for Redis", retryable=False))
-            return False
-        self._bytes += len(packed)
-        self._sent.append(_PendingCommand(packed, reencode, result, now))
-        return True
 
     def take(self) -> bytes:
         """Return all commands to send as one piece of bytes, without those whose callers gave up."""
@@ -132,6 +113,7 @@ class PendingCommands:
             # A Redis that was restarted, or another primary, does not know the script yet.
             command.packed, command.reencode = command.reencode(), None
             self._queue(command)
+            self.has_unsent.set()
             return None
         problem = error_from_reply(error)
         command.fail(problem)
@@ -167,7 +149,6 @@ class PendingCommands:
     def _queue(self, command: _PendingCommand) -> None:
         self._bytes += len(command.packed)
         self._unsent.append(command)
-        self.has_unsent.set()
 
     def _oldest(self) -> _PendingCommand:
         if not self._sent:
@@ -183,8 +164,6 @@ class ConfirmedCommands(PendingCommands):
     WAIT blocks its connection, so each batch of commands is followed by one WAIT, and the next batch is all that came
     in the meantime. The answers of a batch are held until its WAIT is answered.
     """
-
-    is_pipelined: ClassVar[bool] = False
 
     def __init__(self, *, replicas: int, wait_seconds: float) -> None:
         super().__init__()

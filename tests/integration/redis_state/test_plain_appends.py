@@ -14,7 +14,7 @@ import pytest
 from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, NonceReplayed
 from gateway.domain.messages import Address, Message, PublishResult
-from gateway.domain.positions import START, Position
+from gateway.domain.positions import START, Position, order
 from gateway.interfaces import no_flush
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import (
@@ -78,6 +78,30 @@ async def test_plain_message_takes_few_commands(server: RedisServer) -> None:
     made = {name: after[name] - before.get(name, 0) for name in after if name != "cmdstat_info"}
     assert made["cmdstat_evalsha"] == 160
     assert (sum(made.values()) - 160) / 160 < 19
+
+
+async def test_messages_of_one_turn_are_written_to_redis_together(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = asyncio.StreamWriter.write
+
+    def counting(stream: asyncio.StreamWriter, data: bytes) -> None:
+        written.append(data.count(b"EVALSHA"))
+        write(stream, data)
+
+    async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
+        await nonces_have_begun(a)
+        await push_now(a, make("room"), signed())
+        monkeypatch.setattr(asyncio.StreamWriter, "write", counting)
+        begun = [begin(a, make("room"), signed()) for _ in range(20)]
+        assert written == []
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            results = await asyncio.gather(*begun)
+
+    assert [number for number in written if number] == [20]
+    in_order = sorted((each.position for each in results), key=order)
+    assert [each.position for each in results] == in_order
 
 
 async def test_state_after_plain_messages_is_that_after_ordinary_ones() -> None:

@@ -35,7 +35,7 @@ async def test_a_command_that_expired_does_not_fail_again_with_its_connection(
     )
     commands.add(b"command", None, call, 0.0)
     commands.take()
-    if is_answered and not commands.is_pipelined:
+    if is_answered and isinstance(commands, ConfirmedCommands):
         commands.complete_oldest([b"OK"])  # held until its WAIT is answered
 
     assert commands.expire(1.0, 1.0) == 1
