@@ -58,21 +58,34 @@ class FanOut:
         """
         if not self.gathered and (not more or len(frame) > LARGE_BYTES):
             return _write(frame, recipients)
+        self._count(frame)
+        return _gather(frame, recipients, self.gathered)
+
+    def write_to_one(self, frame: bytes, connection: Connection, *, more: bool) -> bool:
+        """Write a frame to a free socket as ``write`` does, with no list; return whether there was one."""
+        socket, gathered = connection.socket, self.gathered
+        if socket is None:
+            return False
+        frames = gathered.get(socket)
+        if frames is None and socket.get_write_buffer_size():
+            return False
+        if not gathered and (not more or len(frame) > LARGE_BYTES):
+            socket.write(frame)
+            return True
+        self._count(frame)
+        if frames is None:
+            gathered[socket] = [frame]
+        else:
+            frames.append(frame)
+        return True
+
+    def _count(self, frame: bytes) -> None:
+        """Count a frame that is gathered."""
         if not self.gathered:
             self._began_at = time.monotonic()
         if frame is not self._newest:
             self._newest = frame
             self._bytes += len(frame)
-        return _gather(frame, recipients, self.gathered)
-
-    @staticmethod
-    def write_to_one(frame: bytes, connection: Connection) -> bool:
-        """Write a frame to a free socket while nothing is gathered; return whether there was one."""
-        socket = connection.socket
-        if socket is None or socket.get_write_buffer_size():
-            return False
-        socket.write(frame)
-        return True
 
     @property
     def is_full(self) -> bool:

@@ -198,19 +198,24 @@ class Hub:
         if self._unreported and not self._fan_out.gathered:
             self._report()
 
-    def deliver_now(self, message: Message, position: Position, address: Address) -> bool:
+    def deliver_now(
+        self, message: Message, position: Position, address: Address, *, more: bool = False
+    ) -> bool:
         """Deliver a message to a few connections in this step; see ``interfaces.DeliverNow``."""
         members, fan_out = self._members.get(address, NO_MEMBERS), self._fan_out
         number = len(members)
-        if number > MAX_NOW or fan_out.is_used_up or fan_out.gathered or self._unreported:
+        if number > MAX_NOW or fan_out.is_used_up:
+            return False
+        # What was gathered is written, and what is not reported is reported, after the last one.
+        if fan_out.is_full if more else fan_out.gathered or self._unreported:
             return False
         if number > 1 and json_bytes(message) > LARGE_BYTES:
             return False
         if members:
-            self._send_to_few(message, position, list(members), more=False)
+            self._send_to_few(message, position, list(members), more=more)
         if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(message.id, None)):
             callback()
-        if self._unreported:
+        if self._unreported and not fan_out.gathered:
             self._report()
         return True
 
@@ -263,8 +268,8 @@ class Hub:
         sent = slow = 0
         if "." in message.id:  # the id has a ``repeat_digest``
             recipients = without_repeats(message, recipients, self._repeats, self.receipts)
-        if len(recipients) == 1 and not more and not self._fan_out.gathered and not message.ttl_seconds:
-            sent, slow = self._send_to_one(message, position, recipients[0])
+        if len(recipients) == 1 and not message.ttl_seconds:
+            sent, slow = self._send_to_one(message, position, recipients[0], more=more)
         else:
             for wants_offsets, those in by_offsets(recipients):
                 frames = self._encode(message, position if wants_offsets else None)
@@ -276,10 +281,12 @@ class Hub:
             self._unreported.append((message, sent, 0.0))
         return self._fan_out.is_slice_over(spent_seconds=slow * SLOW_SEND_SECONDS)
 
-    def _send_to_one(self, message: Message, position: Position, connection: Connection) -> tuple[int, int]:
+    def _send_to_one(
+        self, message: Message, position: Position, connection: Connection, *, more: bool
+    ) -> tuple[int, int]:
         """Send as ``_send_step`` does, with no list: return how many took it, and through their transport."""
         frames = self._encode(message, position if connection.wants_offsets else None)
-        if self._fan_out.write_to_one(frames.frame, connection):
+        if self._fan_out.write_to_one(frames.frame, connection, more=more):
             return 1, 0
         slow = self._send_slow(connection, message, position, frames)
         return slow, slow

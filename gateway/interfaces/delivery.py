@@ -31,13 +31,15 @@ class DeliverNow(Protocol):
     """Delivers a plain message (``Broker.append_now``) for one address in this step, if that is little work.
 
     Return False if nothing was done: ``Deliver`` has to deliver the message. Called only while no entry before it waits
-    for ``Deliver``.
+    for ``Deliver``. ``more`` is that of ``Deliver``: the message may wait for the next entry or a ``Flush``.
     """
 
-    def __call__(self, message: Message, position: Position, address: Address, /) -> bool: ...
+    def __call__(
+        self, message: Message, position: Position, address: Address, /, *, more: bool = False
+    ) -> bool: ...
 
 
-def never_now(_message: Message, _position: Position, _address: Address, /) -> bool:
+def never_now(_message: Message, _position: Position, _address: Address, /, *, more: bool = False) -> bool:  # noqa: ARG001
     """Return False: for a ``Deliver`` that delivers everything itself."""
     return False
 

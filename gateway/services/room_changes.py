@@ -213,9 +213,11 @@ class RoomChangeListener:
         self._delivered = position
         return self._hub.deliver(entry, position, more=more)
 
-    def deliver_now(self, message: Message, position: Position, address: Address) -> bool:
+    def deliver_now(
+        self, message: Message, position: Position, address: Address, *, more: bool = False
+    ) -> bool:
         """Deliver a message in this step; see ``interfaces.DeliverNow``."""
-        if is_delivered := self._hub.deliver_now(message, position, address):
+        if is_delivered := self._hub.deliver_now(message, position, address, more=more):
             self._delivered = position
         return is_delivered
 
@@ -393,8 +395,6 @@ async def _insist(work: Callable[[], Awaitable[None]]) -> None:
     """Repeat work until the state does it; the caller has a timeout."""
     while True:
         try:
-            await work()
+            return await work()
         except (BrokerUnavailable, BrokerTimeout):
             await asyncio.sleep(_RETRY_SECONDS)
-        else:
-            return

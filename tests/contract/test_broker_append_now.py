@@ -113,7 +113,9 @@ class NowListener(RecordingListener):
 
     accepts = True
 
-    def deliver_now(self, entry: Message, position: Position, _address: Address) -> bool:
+    def deliver_now(
+        self, entry: Message, position: Position, _address: Address, /, *, more: bool = False
+    ) -> bool:
         if self.accepts:
             self.record(entry, position)
         return self.accepts

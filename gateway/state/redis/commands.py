@@ -95,7 +95,8 @@ class Commands(CommandConnection):
                 )
             )
 
-        call = DirectCall[R](
+        # Without [R], which takes as long as everything else here.
+        call: DirectCall[R] = DirectCall(
             self._loop.create_future(), decode=decode_first, complete=continue_call, tasks=self._direct_calls
         )
         self._enqueue_command(*encode(), call)

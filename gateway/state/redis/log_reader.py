@@ -112,9 +112,7 @@ class LogReader:
         """Deliver until cancelled; raise an exception of ``deliver``, ``flush`` or ``deliver_now``.
 
         While this waits for the next entry, one that is a plain message is passed to ``deliver_now`` in the step that
-        receives it.
-
-        While further entries are in the receive buffer, frames of several are sent together.
+        receives it. While further entries are in the receive buffer, frames of several are sent together.
 
         Raises:
             RuntimeError: ``run`` was called before.
@@ -124,30 +122,35 @@ class LogReader:
         self.started.set()
         self._flush = flush
         self._expects_tags = self._codec.tags_frames
-        accept = partial(self._accept_now, deliver_now)
+        accept, buffer = partial(self._accept_now, deliver_now), self._receive_buffer
         while True:
             while self._reads_on:
                 self._reads_on = False
                 await self._resync(deliver, is_planned=True)
                 if not self._reads_on:
                     self.is_complete.set()
-            if self._may_wait and not self._receive_buffer.has_data:
+            if self._may_wait and not buffer.has_data:
                 await self._send_waiting()
-            item = await self._receive_buffer.take(accept)
+            item = await buffer.take(accept)
             if isinstance(item, ResyncMarker):
                 await item.ready.wait()
                 await self._resync(deliver, is_subscribed=item.is_subscribed)
+            elif (more := buffer.has_data) and accept(*item, more=more):
+                # Of several messages in one read, all but the last are delivered without a task switch.
+                self._may_wait = True
             else:
                 await self._take(*item, deliver)
 
-    def _accept_now(self, deliver_now: DeliverNow, channel: bytes, data: bytes) -> bool:
+    def _accept_now(
+        self, deliver_now: DeliverNow, channel: bytes, data: bytes, *, more: bool = False
+    ) -> bool:
         """Deliver a plain message in this step. Return False if anything is unusual: nothing was done then."""
         if self._is_stale or not self._expects_tags or channel not in self.channels:
             return False
         found, cursor = self._codec.decode_plain(data), self.cursor
         if found is None or not cursor.is_new(found.message.id, found.position, found.generation):
             return False
-        if deliver_now(found.message, found.position, found.message.addresses[0]):
+        if deliver_now(found.message, found.position, found.message.addresses[0], more=more):
             cursor.advance(found.position)
             cursor.first_seen(found.message.id)
             self.messages_received += 1

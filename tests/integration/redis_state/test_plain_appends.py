@@ -13,7 +13,7 @@ import pytest
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, NonceReplayed
-from gateway.domain.messages import Address, Message, PublishResult
+from gateway.domain.messages import Address, LogEntry, Message, PublishResult
 from gateway.domain.positions import START, Position, order
 from gateway.interfaces import no_flush
 from tests.contract.values import at
@@ -277,17 +277,23 @@ async def test_script_that_redis_has_forgotten_is_sent_again(server: RedisServer
         assert await length_of_log(server) == 2
 
 
-async def test_caller_that_gives_up_does_not_disturb_the_answers_of_others(server: RedisServer) -> None:
+@pytest.mark.parametrize("is_sent", [False, True])
+async def test_caller_that_gives_up_does_not_disturb_the_answers_of_others(
+    server: RedisServer, is_sent: bool
+) -> None:
+    """A message whose caller gives up in the turn that makes it is not sent."""
     async with replicas(server, "a") as [a]:
         await nonces_have_begun(a)
         await push_now(a, make("room"), signed())
         first, second = make("room"), make("room")
         given_up, waited_for = begin(a, first, signed()), begin(a, second, signed())
+        if is_sent:
+            await asyncio.sleep(0)
         given_up.cancel()
 
         async with asyncio.timeout(TIMEOUT_SECONDS):
             assert (await waited_for).id == second.id
-        await await_answer(lambda: length_of_log(server), 3)
+        await await_answer(lambda: length_of_log(server), 3 if is_sent else 2)
 
 
 async def test_nothing_is_begun_without_a_connection(server: RedisServer) -> None:
@@ -334,7 +340,7 @@ async def test_replica_of_the_previous_release_and_this_one_accept_and_read_for_
 async def test_error_of_a_delivery_in_the_step_that_receives_it_ends_the_listener(
     server: RedisServer,
 ) -> None:
-    def fail(_message: Message, _position: Position, _address: Address) -> bool:
+    def fail(_message: Message, _position: Position, _address: Address, /, *, more: bool = False) -> bool:
         raise ZeroDivisionError
 
     b = Replica(server, "b")
@@ -361,7 +367,9 @@ async def test_message_that_arrives_alone_is_delivered_in_the_step_that_receives
 ) -> None:
     at_once: list[Message] = []
 
-    def deliver_now(message: Message, _position: Position, _address: Address) -> bool:
+    def deliver_now(
+        message: Message, _position: Position, _address: Address, /, *, more: bool = False
+    ) -> bool:
         at_once.append(message)
         return True
 
@@ -384,6 +392,54 @@ async def test_message_that_arrives_alone_is_delivered_in_the_step_that_receives
 
         await await_until(lambda: at_once == [first, second], "the second one is delivered")
         assert b.received == [volatile, to_two]
+        for task in (listen, run):
+            task.cancel()
+        await asyncio.wait([listen, run])
+
+
+async def test_messages_that_arrive_together_are_delivered_in_order_and_flushed_after_the_last(
+    server: RedisServer,
+) -> None:
+    steps: list[tuple[str, bool]] = []
+
+    def deliver_now(
+        message: Message, _position: Position, _address: Address, /, *, more: bool = False
+    ) -> bool:
+        if message.event == "left":
+            return False
+        steps.append((message.id, more))
+        return True
+
+    async def deliver(entry: LogEntry, _position: Position, *, more: bool) -> None:
+        steps.append((entry.id, more))
+
+    async def flush() -> None:
+        steps.append(("flush", False))
+
+    b = Replica(server, "b")
+    async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
+        await nonces_have_begun(a)
+        started = asyncio.Event()
+        run = asyncio.create_task(b.state.run(started))
+        await started.wait()
+        listen = asyncio.create_task(b.state.broker.listen(deliver, flush, deliver_now))
+        await b.subscribe("room")
+        sent: list[str] = []
+        for turn in range(20):
+            messages = [
+                make("room")._replace(event="left" if number % 7 == turn % 7 else "news")
+                for number in range(20)
+            ]
+            sent += [each.id for each in messages]
+            begun = [begin(a, each, signed()) for each in messages]
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await asyncio.gather(*begun)
+        last = make("room")
+        await push_now(a, last, signed())
+        await await_until(lambda: (last.id, False) in steps, "the last one is delivered")
+
+        assert [id_ for id_, _ in steps if id_ != "flush"] == [*sent, last.id]
+        assert any(more for _, more in steps), "no two of them arrived together"
         for task in (listen, run):
             task.cancel()
         await asyncio.wait([listen, run])

@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.messages import Address, Message, keyed_id, new_id
 from gateway.domain.positions import Position
 from gateway.hub import ConnectionState, Hub
-from gateway.hub.fan_out import LARGE_BYTES
+from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES
 from gateway.hub.registry import MAX_NOW
 from gateway.metrics import MetricFactory
 from tests.support.metrics import counted
@@ -22,9 +22,9 @@ ROOM = Address("/", "org:7")
 class Room:
     """A hub with connections in one room, each with a socket."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, *, gather_bytes: int = GATHER_BYTES) -> None:
         self.metrics = MetricFactory()
-        self.hub = Hub(encode, metrics=self.metrics)
+        self.hub = Hub(encode, metrics=self.metrics, gather_bytes=gather_bytes)
         self.transports = [self.join(f"sid-{number}") for number in range(connections)]
 
     def join(self, sid: str, state: ConnectionState = ConnectionState.LIVE) -> RecordingTransport:
@@ -32,8 +32,8 @@ class Room:
         self.hub.add(made, {"org:7", sid})
         return transport
 
-    def deliver_now(self, message: Message) -> bool:
-        return self.hub.deliver_now(message, POSITION, ROOM)
+    def deliver_now(self, message: Message, *, more: bool = False) -> bool:
+        return self.hub.deliver_now(message, POSITION, ROOM, more=more)
 
     @property
     def written(self) -> int:
@@ -91,6 +91,33 @@ async def test_nothing_is_sent_past_frames_that_are_gathered() -> None:
     await room.hub.flush()
     assert room.deliver_now(news())
     assert room.written == 2
+
+
+@pytest.mark.parametrize("connections", [1, 2])
+async def test_frames_of_messages_that_follow_each_other_are_written_together(connections: int) -> None:
+    room = Room(connections)
+    messages = [news() for _ in range(4)]
+    room.hub.delivery_timer.start(messages[0])
+    for each in messages[:3]:
+        assert room.deliver_now(each, more=True)
+    assert (room.written, len(room.hub.delivery_timer.started)) == (0, 1)
+
+    await room.hub.deliver(messages[3], POSITION)
+
+    assert room.written == connections
+    assert [b"".join(transport.frames).count(b"news") for transport in room.transports] == [4] * connections
+    assert not room.hub.delivery_timer.started
+    assert sum(counted(room.metrics, "deliveries_total").values()) == 4 * connections
+
+
+async def test_message_before_a_next_one_is_left_to_the_listener_once_the_frames_are_many() -> None:
+    room, gathered = Room(1, gather_bytes=1_000), 0
+    while room.deliver_now(news(), more=True):
+        gathered += 1
+        assert gathered < 1_000, "there is no bound"
+
+    assert gathered > 1
+    assert room.written == 0
 
 
 async def test_turn_whose_slice_is_over_leaves_messages_to_the_listener() -> None:

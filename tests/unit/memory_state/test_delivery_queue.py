@@ -285,7 +285,7 @@ async def test_busy_listener_gets_every_message_itself(make_memory, clock) -> No
     listener = BlockedListener(state.broker)
     at_once = list[Message]()
 
-    def deliver_now(each: Message, _position: Position, _address: Address) -> bool:
+    def deliver_now(each: Message, _position: Position, _address: Address, /, *, more: bool = False) -> bool:
         at_once.append(each)
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from contextlib import suppress
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ from gateway.domain.messages import (
 from gateway.domain.names import RESERVED_EVENTS
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
+from gateway.state.redis import records
 from gateway.state.redis.codec import Codec, decode_publish_result
 from gateway.state.redis.records import DecodeError, FormatTooOld, Pointer
 from tests.integration.redis_state.replicas import previous_release
@@ -289,3 +291,32 @@ def test_session_takeover_with_a_separator_in_a_field_is_not_encoded(field: str,
 def test_message_with_a_control_character_in_an_argument_is_not_encoded(argument: str) -> None:
     with pytest.raises(ValueError, match="control character"):
         Codec().encode(Message("id", "/", ("a",), "news", (argument,)))
+
+
+ANY_TEXT = st.text(st.sampled_from('a\u00e9~.=%"\\\n\x1e\x1f\x7f ') | CHARACTERS, max_size=6)
+
+
+@settings(max_examples=2_000)
+@given(
+    st.sampled_from([3, 4, 5]),
+    st.builds(
+        Message,
+        id=st.just("id") | ANY_TEXT,
+        namespace=st.just("/") | ANY_TEXT,
+        rooms=st.lists(st.just("org:7") | ANY_TEXT, max_size=2).map(tuple),
+        event=st.just("news") | ANY_TEXT | st.sampled_from(sorted(RESERVED_EVENTS)),
+        arguments=st.lists(st.just("[1]") | ANY_TEXT, max_size=3).map(tuple),
+    ),
+)
+def test_plain_message_has_the_record_of_any_other_message(number: int, message: Message) -> None:
+    """It is encoded by a shorter way; the ordinary one is taken while no message counts as plain."""
+
+    def outcome() -> bytes | str:
+        try:
+            return records._encode(number, message)
+        except (ValueError, FormatTooOld) as error:
+            return repr(error)
+
+    encoded = outcome()
+    with patch.object(records, "is_plain", lambda _: False):
+        assert encoded == outcome()

@@ -396,11 +396,13 @@ class Services:
         await self.room_changes.deliver(entry, position, more=more)
         self._is_delivering = False
 
-    def _deliver_now(self, message: Message, position: Position, address: Address) -> bool:
+    def _deliver_now(
+        self, message: Message, position: Position, address: Address, /, *, more: bool = False
+    ) -> bool:
         if not self.delivery_gate.is_set() and not self._is_delivering:
             return False
         self.delivered(message)
-        return self.room_changes.deliver_now(message, position, address)
+        return self.room_changes.deliver_now(message, position, address, more=more)
 
     def _on_disconnected(self, command: DisconnectCommand, ended: int) -> None:
         self.on_disconnected(command, ended)
