@@ -37,7 +37,7 @@ from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
 from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, MemoryBroker
 from gateway.state.memory.connection_rooms import MemoryConnectionRooms
-from gateway.state.memory.delivery_queue import DeliveryQueue
+from gateway.state.memory.delivery_queue import MAX_DELIVERIES, MAX_DELIVERIES_WAIT_SECONDS, DeliveryQueue
 from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits
 from gateway.state.memory.history import History
 from gateway.state.memory.listings import MemoryListings, MemorySocketData
@@ -63,7 +63,8 @@ class MemoryState:
     When a limit is reached, the oldest item is removed first: from the history (a client that misses it gets
     ``recovery:failed``), the parked sessions, the times of last seen and the rate buckets. Dedup keys and revocations
     are never removed early: the request is rejected with BrokerUnavailable instead. So is an append that found no space
-    in the delivery queue for ``delivery_queue_wait_seconds``.
+    in the delivery queue for ``delivery_queue_wait_seconds``. An append to many connections waits until the queue has
+    fewer than ``delivery_queue_deliveries`` to make, but for no longer than ``delivery_queue_deliveries_wait_seconds``.
 
     ``history_slack_seconds`` is how much longer than ``recovery_seconds`` an entry is held: as long as a connection
     may look alive after its network failed. ``revocation_seconds`` is how long a token may live.
@@ -81,6 +82,8 @@ class MemoryState:
     delivery_queue_length: int = 1_000
     delivery_queue_bytes: int = 16 * 1024 * 1024
     delivery_queue_wait_seconds: float = 2.0
+    delivery_queue_deliveries: int = MAX_DELIVERIES
+    delivery_queue_deliveries_wait_seconds: float = MAX_DELIVERIES_WAIT_SECONDS
     nonces: int = 5_000_000
     idempotency_seconds: float = 3600.0
     idempotency_keys: int = 1_000_000
@@ -195,6 +198,8 @@ class MemoryState:
             max_entries=self.delivery_queue_length,
             max_bytes=self.delivery_queue_bytes,
             wait_seconds=self.delivery_queue_wait_seconds,
+            max_deliveries=self.delivery_queue_deliveries,
+            deliveries_wait_seconds=self.delivery_queue_deliveries_wait_seconds,
         )
         known_seconds = max(age_seconds, MIN_RESULT_SECONDS)
         known = max(self.history_length, MIN_RESULTS)
@@ -279,6 +284,7 @@ class MemoryState:
             "trim_markers": len(self._history.trim_markers),
             "publish_results": len(self._results),
             "delivery_queue_entries": len(self._delivery_queue),
+            "delivery_queue_deliveries": self._delivery_queue.deliveries,
             "nonces": len(self.dedup.nonces),
             "idempotency_keys": len(self.dedup.results),
             "revoked_users": self.revocations.users,

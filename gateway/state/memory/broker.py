@@ -97,6 +97,7 @@ class MemoryBroker:
             with_counts
             or dedup_key is not None
             or not self._delivery_queue.has_space()
+            or self._is_behind((entry,))
             or (isinstance(entry, Message) and entry.ttl_seconds)
         ):
             return (await self._accept((entry,), dedup_key, with_counts=with_counts))[0]
@@ -111,6 +112,8 @@ class MemoryBroker:
         queue, dedup = self._delivery_queue, self._dedup
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if not queue.has_space() or self._results.get_at(monotonic, message.id) is not None:
+            return None
+        if queue.deliveries and self._is_behind((message,)):
             return None
         try:
             digest = dedup.check(dedup_key, now, monotonic)
@@ -129,8 +132,16 @@ class MemoryBroker:
         result = _result((message.id, position, connections, True, False, recoverable, (), (), 0))
         self._results.put_at(monotonic, message.id, result)
         if is_wanted and not is_delivered:
-            queue.put(message, position, size)
+            queue.put(message, position, size, connections)
         return result
+
+    def _deliveries_of(self, entries: Sequence[LogEntry]) -> int:
+        return sum([self._presence.connections_at(each.addresses) for each in entries])
+
+    def _is_behind(self, entries: Sequence[LogEntry]) -> bool:
+        """Whether entries have to wait until those before them are delivered."""
+        queue = self._delivery_queue
+        return queue.has_deliveries and queue.is_behind(self._deliveries_of(entries))
 
     def _delivers_now(self, message: Message, position: Position, address: Address) -> bool:
         try:
@@ -161,6 +172,8 @@ class MemoryBroker:
     ) -> tuple[PublishResult, ...]:
         sizes = list(map(json_bytes, entries))
         if entries:
+            if self._is_behind(entries):
+                await self._delivery_queue.wait_for_deliveries(self._deliveries_of(entries))
             await self._delivery_queue.wait_for_space(sizes)
         # No await from here on.
         known = [self._results.get(entry.id) for entry in entries]
@@ -313,7 +326,7 @@ class MemoryBroker:
             or wants_replicas
             or (self._awaited and not self._awaited.keys().isdisjoint(addresses))
         ):
-            self._delivery_queue.put(entry, self._newest, size)
+            self._delivery_queue.put(entry, self._newest, size, connections)
             if isinstance(entry, RoomChange):
                 self._awaited.update(_joined(entry))
         dropped = self._kept.keep(entry, self._newest) if is_kept(entry) else 0

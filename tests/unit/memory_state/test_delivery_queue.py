@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from gateway.domain.messages import Address, LogEntry, Message
 from gateway.domain.positions import Position
 from gateway.interfaces import no_flush
 from tests.contract.recording_listener import BlockedListener, RecordingListener, listening
-from tests.contract.values import at, dedup_key, message, newest_position
+from tests.contract.values import at, connection, dedup_key, message, newest_position
+from tests.support.clock import FakeClock
 from tests.support.waiter import TIMEOUT_SECONDS
 
 
@@ -314,3 +316,102 @@ async def test_full_queue_accepts_nothing_now_and_nothing_is_done(make_memory, c
     assert state.broker.append_now(message("a"), dedup_key(clock)) is None
 
     assert (await newest_position(state.broker), state.sizes()) == before
+
+
+# The bound of deliveries.
+
+
+async def many(state: Any, clock: FakeClock, connections: int) -> None:
+    """Let a room have so many connections, and one user another one."""
+    await state.broker.subscribe([at("crowd"), at("user:ann")])
+    for number in range(connections):
+        await state.presence.register(connection(f"sid-{number}", f"user-{number}"), ["crowd"])
+    await state.presence.register(connection("sid-ann", "ann"), ["user:ann"])
+
+
+@pytest.fixture
+def crowded(make_memory) -> Any:
+    """A state whose queue is behind with more than 100 deliveries; it waits for as long as a test may."""
+    return make_memory(delivery_queue_deliveries=100, delivery_queue_deliveries_wait_seconds=TIMEOUT_SECONDS)
+
+
+async def test_messages_to_many_wait_until_those_before_them_are_delivered(crowded, clock) -> None:
+    await many(crowded, clock, 50)
+    listener = BlockedListener(crowded.broker)
+    async with listening(crowded.broker, listener):
+        sent = [message("crowd") for _ in range(6)]
+        appends = [asyncio.create_task(crowded.broker.append(each, dedup_key(clock))) for each in sent]
+        await asyncio.wait_for(listener.entered.wait(), TIMEOUT_SECONDS)
+        await turns()
+        # One is being delivered and two are in the queue.
+        assert [each.done() for each in appends] == [True] * 3 + [False] * 3
+        assert crowded.sizes()["delivery_queue_deliveries"] == 100
+        assert crowded.broker.append_now(message("crowd"), dedup_key(clock)) is None
+        assert crowded.broker.append_now(pushed := message("user:ann"), dedup_key(clock)) is not None
+
+        listener.released.set()
+        await asyncio.wait_for(asyncio.gather(*appends), TIMEOUT_SECONDS)
+        assert await listener.entries() == [*sent[:3], pushed, *sent[3:]]
+    assert crowded.sizes()["delivery_queue_deliveries"] == 0
+
+
+async def test_message_to_more_than_the_bound_waits_only_for_an_empty_queue(crowded, clock) -> None:
+    await many(crowded, clock, 150)
+    listener = BlockedListener(crowded.broker)
+    async with listening(crowded.broker, listener):
+        sent = [message("crowd") for _ in range(3)]
+        appends = [asyncio.create_task(crowded.broker.append(each, dedup_key(clock))) for each in sent]
+        await asyncio.wait_for(listener.entered.wait(), TIMEOUT_SECONDS)
+        await turns()
+        assert [each.done() for each in appends] == [True, True, False]
+
+        listener.released.set()
+        await asyncio.wait_for(asyncio.gather(*appends), TIMEOUT_SECONDS)
+        assert await listener.entries() == sent
+
+
+async def test_wait_for_deliveries_ends_in_an_accepted_message(make_memory, clock) -> None:
+    state = make_memory(delivery_queue_deliveries=100, delivery_queue_deliveries_wait_seconds=0.02)
+    await many(state, clock, 60)
+    sent = [message("crowd") for _ in range(3)]
+    for each in sent:
+        await asyncio.wait_for(state.broker.append(each, dedup_key(clock)), TIMEOUT_SECONDS)
+    assert state.sizes()["delivery_queue_deliveries"] == 180
+
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == sent
+
+
+async def test_batches_and_events_of_clients_wait_for_deliveries_too(crowded, clock) -> None:
+    await many(crowded, clock, 60)
+    await crowded.broker.append(first := message("crowd"))
+    batch, event = [message("user:ann"), message("crowd")], message("crowd")
+    appends = [
+        asyncio.create_task(crowded.broker.append_all(batch, dedup_key(clock))),
+        asyncio.create_task(crowded.broker.append(event)),
+    ]
+    await turns()
+    assert not any(each.done() for each in appends)
+
+    async with listening(crowded.broker) as listener:
+        await asyncio.wait_for(asyncio.gather(*appends), TIMEOUT_SECONDS)
+        assert await listener.entries() == [first, *batch, event]
+
+
+async def test_caller_that_gives_up_lets_the_next_one_continue(crowded, clock) -> None:
+    await many(crowded, clock, 60)
+    await crowded.broker.append(message("crowd"))
+    waiting = [asyncio.create_task(crowded.broker.append(message("crowd"))) for _ in range(2)]
+    await turns()
+    waiting[0].cancel()
+    await asyncio.wait([waiting[0]])
+
+    async with listening(crowded.broker) as listener:
+        await asyncio.wait_for(waiting[1], TIMEOUT_SECONDS)
+        assert len(await listener.entries()) == 2
+
+
+async def turns() -> None:
+    """Let everything run that waits for nothing."""
+    for _ in range(20):
+        await asyncio.sleep(0)
