@@ -15,7 +15,7 @@ sizing       memory and CPU time of Redis, for docs/how-to/scale.md: ``python -m
 replicas     the Redis state of several replicas in one process, for ``sizing``
 tables       figures as text and Markdown
 plot         figures as an SVG picture
-document     docs/explanation/benchmarks.md
+document     docs/reference/benchmarks.md
 
 ``socketio_peer.mjs`` and ``bare_sender.py`` are the servers that the gateway is compared with. ``webhook_receiver.py``
 is the backend that both call, ``events.yaml`` the event catalogue of the gateway.

@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` or ``make bench``: measure, print, and write docs/explanation/benchmarks.md."""
+"""``python -m benchmarks`` or ``make bench``: measure, print, and write docs/reference/benchmarks.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write docs/explanation/benchmarks.md: all results, the machine, and how to repeat the measurement."""
+"""Write docs/reference/benchmarks.md: all results, the machine, and how to repeat the measurement."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from benchmarks.comparison import Comparison, Figures
 from benchmarks.machine import ROOT
 from benchmarks.plot import bars
 
-PAGE = ROOT / "docs" / "explanation" / "benchmarks.md"
-PLOT = ROOT / "docs" / "explanation" / "benchmarks.svg"
+PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
+PLOT = ROOT / "docs" / "reference" / "benchmarks.svg"
 _LAST: Final = "Repeat it"
 _SECTION: Final = re.compile(r"^## (.+)\n", re.MULTILINE)
 
