@@ -136,11 +136,14 @@ def gateway(**settings: Any) -> Server:
     return Server("gateway", [sys.executable, "-m", "gateway", "serve"], environment, checks=True, port=port)
 
 
-def node(*, webhook_url: str = "") -> Server:
-    """Start Node's Socket.IO with the two REST calls and the handlers that are measured; it checks nothing."""
+def node(*, webhook_url: str = "", redis_url: str = "") -> Server:
+    """Start Node's Socket.IO with the two REST calls and the handlers that are measured; it checks nothing.
+
+    ``redis_url``: join the other replicas there with the Redis adapter.
+    """
     port = free_port()
     command = [*node_command(), str(ROOT / "benchmarks" / "socketio_peer.mjs"), str(port)]
-    environment = {"NODE_ENV": "production", "WEBHOOK_URL": webhook_url}
+    environment = {"NODE_ENV": "production", "WEBHOOK_URL": webhook_url, "REDIS_URL": redis_url}
     return Server("node", command, environment, checks=False, port=port)
 
 

@@ -1,5 +1,6 @@
 // Node's Socket.IO as a push server: the three REST calls that are measured, a room for each user, and the handlers of
 // benchmarks/events.yaml. It checks nothing: no token, no signature, no schema. Usage: node socketio_peer.mjs PORT
+// With REDIS_URL it joins the other replicas there, with @socket.io/redis-adapter.
 // The handler of "call" sends its request to WEBHOOK_URL, on the kept connections of Node's fetch.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
@@ -37,6 +38,13 @@ const callWebhook = async (socket, event, args) => {
 
 http.keepAliveTimeout = 75_000; // as long as the gateway keeps idle connections of backends
 const io = new Server(http, { serveClient: false });
+if (process.env.REDIS_URL) {
+  const [{ createAdapter }, { createClient }] = await Promise.all([import("@socket.io/redis-adapter"), import("redis")]);
+  const publisher = createClient({ url: process.env.REDIS_URL });
+  const subscriber = publisher.duplicate();
+  await Promise.all([publisher.connect(), subscriber.connect()]);
+  io.adapter(createAdapter(publisher, subscriber));
+}
 io.on("connection", (socket) => {
   socket.join(`user:${socket.handshake.auth.token}`);
   socket.on("joinRoom", (room, ack) => {
