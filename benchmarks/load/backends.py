@@ -21,6 +21,7 @@ class Pushes:
     """The pushes of one run: ``count`` messages. ``users`` empty: broadcasts; else to ``u<number>`` in turn.
 
     ``together``: how many messages one request has, as a batch. ``recipients``: how many users get each message.
+    ``rooms``: name the rooms of these users instead of the users.
     """
 
     count: int
@@ -29,6 +30,7 @@ class Pushes:
     key: tuple[str, str] | None
     together: int = 1
     recipients: int = 1
+    rooms: bool = False
 
     def prepare(self, port: int) -> list[bytes]:
         """Encode whole requests, signed if there is a key: signing is not part of the measurement."""
@@ -54,9 +56,11 @@ class Pushes:
                 for each in range(index, min(index + self.together, self.count))
             ]
             return "/batch", {"messages": messages}
-        if self.recipients > 1:
+        if self.recipients > 1 or self.rooms:
             first = index * self.recipients
             users = [self._user(first + each) for each in range(self.recipients)]
+            if self.rooms:
+                return "/emit/room", {"rooms": [f"user:{user}" for user in users], **self._message(index)}
             return "/emit/users", {"users": users, **self._message(index)}
         target = f"/emit/user/{self._user(index)}" if self.users else "/broadcast"
         return target, self._message(index)
@@ -165,4 +169,5 @@ def publish(
         "first_bad": bad[:1],
         "undelivered": recorder.outstanding,
         "latency": recorder.percentiles(),
+        "delivering_seconds": recorder.delivering_seconds(),
     }

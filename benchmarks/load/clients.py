@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,11 @@ PORTS_PER_ADDRESS = 15_000
 
 ERROR = b'42["error"'
 """The event that carries an error to a client that requested no acknowledgement."""
+
+_TIMESTAMPS = getattr(socket, "SO_TIMESTAMPNS", 35)
+_TIMESPEC = struct.Struct("@qq")
+_REAL_TIME = time.time() - time.monotonic()
+"""The kernel stamps in real time, the load generator counts in monotonic time."""
 
 OnReady = Callable[[], None]
 
@@ -77,22 +83,45 @@ class Counts:
 class Client:
     """One connection."""
 
-    __slots__ = ("_counts", "_connected", "_loop", "_rest", "_token", "_upgraded", "fd", "number", "socket")
+    __slots__ = (
+        "_connected",
+        "_counts",
+        "_loop",
+        "_rest",
+        "_stamped",
+        "_token",
+        "_upgraded",
+        "fd",
+        "number",
+        "socket",
+    )
 
     def __init__(
-        self, loop: Loop, counts: Counts, *, number: int, port: int, token: str, deflate: bool
+        self,
+        loop: Loop,
+        counts: Counts,
+        *,
+        number: int,
+        port: int,
+        token: str,
+        deflate: bool,
+        stamped: bool = False,
     ) -> None:
+        """``stamped``: a delivery counts as received when the kernel received it, not when this process read it."""
         self._loop = loop
         self._counts = counts
         self._token = token
         self._rest = b""
         self._upgraded = self._connected = False
+        self._stamped = stamped
         self.number = number
         self.socket = socket.socket()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Linux: choose the port when connecting, so that one port can be used for connections to several servers.
         self.socket.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
         self.socket.bind((f"127.0.0.{2 + number // PORTS_PER_ADDRESS}", 0))
+        if stamped:
+            self.socket.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
         self.socket.settimeout(10)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setblocking(False)
@@ -103,11 +132,11 @@ class Client:
     def read(self) -> None:
         """Read and handle what the socket has received."""
         try:
-            data = os.read(self.fd, READ_BYTES)
+            data, now = self._receive()
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, now = b"", 0.0
         if not data:
             self._on_disconnect()
             return
@@ -116,7 +145,6 @@ class Client:
         if not self._upgraded:
             data = self._read_handshake(data)
         at, end = 0, len(data)
-        now = time.monotonic()
         while at < end:
             # Short frames inline: this runs for each delivery.
             if end - at > 2 and data[at + 1] < 126:
@@ -138,6 +166,20 @@ class Client:
         """Close the socket without an Engine.IO or WebSocket close."""
         self._loop.forget(self.fd)
         self.socket.close()
+
+    def _receive(self) -> tuple[bytes, float]:
+        """Return what was received, and when in monotonic seconds.
+
+        Of several segments in one read the kernel gives the time of the last one.
+        """
+        if not self._stamped:
+            return os.read(self.fd, READ_BYTES), time.monotonic()
+        data, ancillary, _, _ = self.socket.recvmsg(READ_BYTES, socket.CMSG_SPACE(_TIMESPEC.size))
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMPS) and len(content) >= _TIMESPEC.size:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(content)
+                return data, seconds + nanoseconds / 1e9 - _REAL_TIME
+        return data, time.monotonic()
 
     def _read_handshake(self, data: bytes) -> bytes:
         """Read the response to the handshake; return the bytes after it."""

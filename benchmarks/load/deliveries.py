@@ -55,6 +55,14 @@ class DeliveryRecorder:
         if count == self.expected:
             self.outstanding -= 1
 
+    def delivering_seconds(self) -> float:
+        """Return the sum of the times from sending to the last client, for messages that follow one another.
+
+        The time that the load generator takes between two messages is not part of it.
+        """
+        starts = range(0, len(self.latencies), max(1, self.expected))
+        return sum(max(self.latencies[start : start + self.expected]) for start in starts)
+
     def percentiles(self) -> dict[str, float]:
         """Return percentiles of the latencies, in seconds."""
         ordered = sorted(self.latencies) or [0.0]

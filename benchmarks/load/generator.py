@@ -78,11 +78,15 @@ class Worker:
 class LoadGenerator:
     """The clients and backends of one server, users ``u0`` and up, in one process for each core of the load.
 
-    Used as a context: the processes end with it.
+    Used as a context: the processes end with it. ``publisher``: the replica that backends push to, if it is another one
+    than that of the clients.
     """
 
-    def __init__(self, server: Server, cores: list[int], *, at_least: int = 1) -> None:
+    def __init__(
+        self, server: Server, cores: list[int], *, at_least: int = 1, publisher: Server | None = None
+    ) -> None:
         self._server = server
+        self._publisher = publisher or server
         count = max(len(cores), at_least)
         self.workers = [Worker(cores[index % len(cores)]) for index in range(count)]
 
@@ -93,22 +97,30 @@ class LoadGenerator:
         for worker in self.workers:
             worker.stop()
 
-    def connect(
-        self, count: int, *, role: str | None = None, deflate: bool = False, at_once: int = 300
-    ) -> None:
-        """Connect ``count`` clients; each worker has a contiguous range of users."""
+    def connect(self, count: int, *, at_once: int = 300, **options: Any) -> None:
+        """Connect ``count`` clients; each worker has a contiguous range of users. See ``start_connect``."""
         share = -(-count // len(self.workers))
         for index, worker in enumerate(self.workers):
             worker.first = index * share
             worker.clients = max(0, min(share, count - index * share))
-            self.start_connect(worker, role=role, deflate=deflate, at_once=at_once // len(self.workers))
+            self.start_connect(worker, at_once=at_once // len(self.workers), **options)
         for worker in self.workers:
             _check(worker.read_result(), worker.clients)
 
     def start_connect(
-        self, worker: Worker, *, role: str | None = None, deflate: bool = False, at_once: int = 300
+        self,
+        worker: Worker,
+        *,
+        role: str | None = None,
+        rooms: int = 0,
+        deflate: bool = False,
+        stamped: bool = False,
+        at_once: int = 300,
     ) -> None:
-        """Send one worker the command to connect its users; read the result with ``read_result``."""
+        """Send one worker the command to connect its users; read the result with ``read_result``.
+
+        ``stamped``: latencies end when the kernel received a message, not when the load generator read it.
+        """
         worker.send(
             "connect",
             port=self._server.port,
@@ -118,25 +130,41 @@ class LoadGenerator:
             at_once=at_once,
             deflate=deflate,
             role=role,
+            rooms=rooms,
+            stamped=stamped,
         )
 
     def compressed(self) -> int:
         """Return how many clients negotiated permessage-deflate."""
         return sum(worker.execute("count")["compressed"] for worker in self.workers)
 
-    def broadcast(self, count: int, *, size: int = 64, window: int = 48, rate: float = 0.0) -> Answer:
-        """Broadcast from the first worker; the result has ``deliveries`` and ``seconds`` of all workers."""
+    def broadcast(
+        self,
+        count: int,
+        *,
+        size: int = 64,
+        window: int = 48,
+        rate: float = 0.0,
+        connections: int = 48,
+        pause: float = PAUSE_SECONDS,
+    ) -> Answer:
+        """Broadcast from the worker with the most clients; ``deliveries`` and ``seconds`` are those of all workers.
+
+        ``window`` is about the clients of that worker.
+        """
+        publisher = max(self.workers, key=lambda worker: worker.clients)
         for worker in self.workers:
             worker.execute("expect", messages=count, clients=worker.clients)
-        options: dict[str, Any] = {"window": window, "rate": rate, "pause": 0.0 if rate else PAUSE_SECONDS}
-        answer = self._publish(self.workers[0], count, size=size, users=range(0), connections=16, **options)
+        options: dict[str, Any] = {"window": window, "rate": rate, "pause": 0.0 if rate else pause}
+        options["connections"] = connections
+        answer = self._publish(publisher, count, size=size, users=range(0), **options)
         expected = count * sum(worker.clients for worker in self.workers)
-        others, deadline = self._others(), time.monotonic() + 10
+        others, deadline = self._count_but(publisher), time.monotonic() + 10
         while answer["deliveries"] + sum(each["deliveries"] for each in others) < expected:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
-            others = self._others()
+            others = self._count_but(publisher)
         every = [answer, *others]
         answer["deliveries"] = sum(each["deliveries"] for each in every)
         answer["seconds"] = max(each["last_at"] for each in every) - answer["began_at"]
@@ -166,6 +194,12 @@ class LoadGenerator:
         """Push ``count`` messages, each to ``recipients`` users of the first worker."""
         return self._emit_several(
             count, recipients, recipients=recipients, connections=connections, size=size
+        )
+
+    def emit_to_rooms(self, count: int, *, rooms: int, connections: int, size: int = 64) -> Answer:
+        """Push ``count`` messages, each to ``rooms`` rooms with one client of the first worker in each."""
+        return self._emit_several(
+            count, rooms, recipients=rooms, rooms=True, connections=connections, size=size
         )
 
     def _emit_several(self, count: int, clients: int, **options: Any) -> Answer:
@@ -223,20 +257,20 @@ class LoadGenerator:
     def _publish(self, worker: Worker, count: int, *, users: range, **more: Any) -> Answer:
         answer = worker.execute(
             "publish",
-            port=self._server.port,
+            port=self._publisher.port,
             count=count,
             users=[users.start, users.stop],
-            key=self._server.ingest_key,
+            key=self._publisher.ingest_key,
             **more,
         )
         if answer["bad"]:
             raise RuntimeError(
-                f"{self._server.name} rejected {answer['bad']} requests: {answer['first_bad'][0]}"
+                f"{self._publisher.name} rejected {answer['bad']} requests: {answer['first_bad'][0]}"
             )
         return answer
 
-    def _others(self) -> list[Answer]:
-        return [worker.execute("count") for worker in self.workers[1:]]
+    def _count_but(self, publisher: Worker) -> list[Answer]:
+        return [worker.execute("count") for worker in self.workers if worker is not publisher]
 
 
 def _check(answer: Answer, clients: int) -> None:

@@ -55,16 +55,29 @@ class Worker:
         at_once: int,
         deflate: bool,
         role: str | None,
+        rooms: int = 0,
+        stamped: bool = False,
     ) -> dict[str, Any]:
-        """Connect users ``u<first>`` and up; return once all are connected or rejected."""
+        """Connect users ``u<first>`` and up; return once all are connected or rejected.
+
+        ``rooms``: how many rooms each token names besides; all tokens name the same ones.
+        """
         users = range(first, first + count)
-        tokens = [_token(user, secret, role) for user in users]
+        tokens = [_token(user, secret, role, rooms) for user in users]
         counts, began_at = self._counts, time.monotonic()
         before = counts.connected + counts.failed
         for index, user in enumerate(users):
             while index - (counts.connected + counts.failed - before) >= at_once:
                 self._wait(began_at)
-            client = Client(self._loop, counts, number=user, port=port, token=tokens[index], deflate=deflate)
+            client = Client(
+                self._loop,
+                counts,
+                number=user,
+                port=port,
+                token=tokens[index],
+                deflate=deflate,
+                stamped=stamped,
+            )
             self._clients.append(client)
         while counts.connected + counts.failed - before < count:
             self._wait(began_at)
@@ -89,10 +102,11 @@ class Worker:
         pause: float,
         together: int = 1,
         recipients: int = 1,
+        rooms: bool = False,
     ) -> dict[str, Any]:
         """Push to users ``users[0]`` up to ``users[1]``, or broadcast; call ``expect`` before."""
         signing = (key[0], key[1]) if key else None
-        requests = Pushes(count, size, range(*users), signing, together, recipients).prepare(port)
+        requests = Pushes(count, size, range(*users), signing, together, recipients, rooms).prepare(port)
         done = publish(
             self._loop,
             port,
@@ -180,9 +194,12 @@ class Worker:
         self._commands.extend(json.loads(line) for line in lines)
 
 
-def _token(user: int, secret: str | None, role: str | None) -> str:
+def _token(user: int, secret: str | None, role: str | None, rooms: int = 0) -> str:
     """Return a JSON Web Token, or the bare user name for a server that checks nothing."""
-    return f"u{user}" if secret is None else token(f"u{user}", secret, role=role and role.format(user // 10))
+    if secret is None:
+        return f"u{user}"
+    named = [f"r{room}" for room in range(rooms)] or None
+    return token(f"u{user}", secret, role=role and role.format(user // 10), rooms=named)
 
 
 if __name__ == "__main__":

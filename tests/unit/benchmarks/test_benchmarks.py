@@ -16,6 +16,7 @@ from benchmarks.comparison import ROWS, Comparison, Figures
 from benchmarks.load import frames
 from benchmarks.load.client_events import Emits
 from benchmarks.load.clients import Client
+from benchmarks.load.deliveries import FIRST, DeliveryRecorder
 from benchmarks.load.generator import LoadGenerator
 from benchmarks.machine import cores
 from benchmarks.servers import Server
@@ -55,6 +56,27 @@ def test_load_generator_counts_every_broadcast_and_every_push(workers: int) -> N
     assert (large["deliveries"], large["missing"]) == (90, 0)
     assert (single["deliveries"], single["missing"], single["bad"]) == (40, 0, 0)
     assert 0 < single["latency"]["p50"] <= single["latency"]["p99"]
+
+
+def test_worker_without_clients_does_not_hold_up_broadcasts_that_follow_one_another() -> None:
+    with servers.gateway() as server, LoadGenerator(server, cores()[1], at_least=2) as load:
+        empty, full = load.workers[0], load.workers[-1]
+        full.clients = 10
+        load.start_connect(full)
+        full.read_result()
+        answer = load.broadcast(5, window=1, connections=1, pause=0.0)
+
+    assert empty.clients == 0
+    assert (answer["deliveries"], answer["missing"]) == (50, 0)
+
+
+def test_delivering_time_leaves_out_what_the_load_takes_between_messages() -> None:
+    recorder = DeliveryRecorder(2, 3)
+    recorder.sent_at[0], recorder.sent_at[1] = 10.0, 20.0
+    for seq, at in ((0, 10.5), (0, 11.0), (0, 10.25), (1, 20.5), (1, 20.5), (1, 22.0)):
+        recorder.record(FIRST + seq, at)
+
+    assert recorder.delivering_seconds() == 3.0
 
 
 def test_load_generator_counts_messages_to_users_and_those_of_batches() -> None:
