@@ -70,7 +70,7 @@ test-redis: install-dev ## Repeat the tests of the shared state on the redis-ser
 soak: install-dev ## Break connections and replicas under load; writes docs/explanation/soak.md (ARGS=--attacks: guarantees.md)
 	$(PY) -m tests.load.soak $(ARGS)
 
-bench: install $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/reference/benchmarks.md
+bench: install $(DEV) $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/reference/benchmarks.md
 	$(PY) -m benchmarks $(ARGS)
 
 chart: install-dev ## Lint the Helm chart, render every value set and validate it against the Kubernetes schemas

@@ -3,8 +3,11 @@
 machine      the cores, the CPU time of other programs, the description of the machine
 servers      the servers under test, each on one core
 load/        the load generator: clients and backends, on the other cores
-comparison   the gateway beside Socket.IO: rounds, medians, ratios; and the load against a bare sender
-scaling      the cost of each step at 1 000 to 18 000 connections
+floors       the ratios to Socket.IO that must hold: rounds, and which of them do; the load against a bare sender
+comparison   figures of two servers, and the scenarios of the floors with one process
+replicated   the scenarios of the floors with two replicas and Redis
+curves       the cost of each step by connections, bytes and rooms; log lines and Redis
+scaling      the curve of 1 000 to 18 000 connections
 resumption   the cost of a resumed connection, beside a new one
 stalled_client      a client that stops reading
 broadcast_latency   latency during broadcasts to 12 000 clients

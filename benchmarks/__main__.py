@@ -13,15 +13,15 @@ from benchmarks import (
     broadcast_latency,
     client_events,
     compression,
+    curves,
     document,
+    floors,
     machine,
     notifications,
     resumption,
-    scaling,
     stalled_client,
     tables,
 )
-from benchmarks.comparison import compare
 
 PARTS = tuple(document.SECTIONS)
 SOCKETS = 19_000
@@ -33,6 +33,8 @@ def main() -> None:
         sys.exit("The benchmark reads /proc and pins processes to cores: it needs Linux.")
     if machine.allow_many_sockets() < SOCKETS:
         sys.exit(f"The benchmark opens {SOCKETS} sockets in one process: raise the hard limit (ulimit -Hn).")
+    # Before anything is measured: this fails without Node, the packages of the peer or Redis.
+    described = machine.describe()
     began_at, busy, own = time.monotonic(), machine.busy_seconds(), machine.children_seconds()
     found = {part: _run(part, options.rounds) for part in options.only}
     seconds = time.monotonic() - began_at
@@ -40,15 +42,18 @@ def main() -> None:
     for part in options.only:
         for table in _tables(part, found[part]):
             print(f"\n{part}\n{tables.text(table)}")
-    if "compare" in found:
-        print(f"\nshare of a core that the load used\n{tables.text(tables.load(found['compare']))}")
+    if "floors" in found:
+        print(f"\n{floors.summary(found['floors'])}")
+        print(f"\nshare of a core that the load used\n{tables.text(tables.load(found['floors']))}")
+    if "curves" in found:
+        print(f"\n{curves.summary(found['curves'])}")
     if "events" in found:
         load = tables.load(found["events"], client_events.LOAD)
         print(f"\nshare of a core that the load of events used\n{tables.text(load)}")
     print(f"\n{seconds / 60:.1f} minutes; other programs used {others:.2f} cores meanwhile")
     run = document.Run(
         date=dt.datetime.now(dt.UTC).date().isoformat(),
-        machine=machine.describe(),
+        machine=described,
         minutes=seconds / 60,
         others=others,
         found=found,
@@ -67,10 +72,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparisons (3)")
     parser.add_argument(
         "--only",
-        nargs="+",
-        choices=PARTS,
+        type=_parts,
         default=list(PARTS),
-        help="parts to measure; the whole page is written only after a run of all parts",
+        metavar="PART[,PART…]",
+        help=f"parts to measure, of {', '.join(PARTS)}; the whole page is written only after a run of all parts",
     )
     parser.add_argument(
         "--write", action="store_true", help="with --only: replace the sections of these parts in the page"
@@ -78,13 +83,21 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _parts(text: str) -> list[str]:
+    """Return the parts that a list names, in the order of the page."""
+    named = text.split(",")
+    if unknown := set(named) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no part is called {', '.join(sorted(unknown))}")
+    return [part for part in PARTS if part in named]
+
+
 def _run(part: str, rounds: int) -> Any:
     print(f"\n{part} …", flush=True)
     match part:
-        case "compare":
-            return compare(rounds, _report)
-        case "scale":
-            return scaling.measure(_report)
+        case "floors":
+            return floors.measure(rounds, _report)
+        case "curves":
+            return curves.measure(_report)
         case "resume":
             return resumption.measure(_report)
         case "stall":
@@ -105,16 +118,16 @@ def _report(line: str) -> None:
 
 def _tables(part: str, found: Any) -> list[tables.Table]:
     match part:
-        case "compare":
-            return [tables.comparison(found)]
+        case "floors":
+            return [tables.evaluated(found)]
         case "events":
             return [tables.comparison(found, client_events.ROWS)]
         case "batch":
             return [tables.comparison(found, batches.ROWS)]
         case "notify":
             return [tables.kinds(found.delivered), tables.kinds(found.connections)]
-        case "scale":
-            return [tables.scale(found)]
+        case "curves":
+            return [*map(tables.curve, found.curves()), tables.kinds(found.kinds)]
         case _:
             return [tables.kinds(found)]
 

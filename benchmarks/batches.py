@@ -6,8 +6,19 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks import servers
-from benchmarks.comparison import CLIENTS, EMITS, Comparison, Figures, Row, medians, record, shown, spread
-from benchmarks.load.generator import Answer, LoadGenerator
+from benchmarks.comparison import (
+    CLIENTS,
+    EMITS,
+    Comparison,
+    Figures,
+    Row,
+    check_complete,
+    medians,
+    record,
+    shown,
+    spread,
+)
+from benchmarks.load.generator import LoadGenerator
 from benchmarks.machine import cores
 from benchmarks.servers import Server
 
@@ -19,10 +30,10 @@ BATCH_CONNECTIONS: Final = 16
 CONNECTIONS: Final = 32
 
 ROWS: Final = {
-    "messages": Row("Pushes to single users, 100 in a request (Node: one)", "messages/s", True),
-    "messages_per_cpu": Row("The same, for each second of CPU", "messages/s", True),
-    "to_users": Row("Pushes to 100 users", "requests/s", True),
-    "to_users_per_cpu": Row("The same, for each second of CPU", "requests/s", True),
+    "messages": Row(
+        "Pushes to single users, 100 in a request (Node: one)", "messages/s", True, cpu="message_cpu"
+    ),
+    "to_users": Row("Pushes to 100 users", "requests/s", True, cpu="to_users_cpu"),
 }
 LOAD: Final = {"load_messages": "Pushes to single users", "load_to_users": "Pushes to 100 users"}
 
@@ -55,8 +66,8 @@ def batches(server: Server) -> Figures:
             answer = load.emit(count, connections=CONNECTIONS)
             rate = answer["requests_per_second"]
         used = server.cpu_seconds() - before
-    _check_complete(answer, server)
-    return {"messages": rate, "messages_per_cpu": count / used, "load_messages": answer["cpu_share"]}
+    check_complete(answer, server)
+    return {"messages": rate, "message_cpu": used / count * 1e6, "load_messages": answer["cpu_share"]}
 
 
 def to_users(server: Server) -> Figures:
@@ -66,14 +77,9 @@ def to_users(server: Server) -> Figures:
         before = server.cpu_seconds()
         answer = load.emit_to_users(TO_USERS, recipients=RECIPIENTS, connections=CONNECTIONS)
         used = server.cpu_seconds() - before
-    _check_complete(answer, server)
+    check_complete(answer, server)
     return {
         "to_users": answer["requests_per_second"],
-        "to_users_per_cpu": TO_USERS / used,
+        "to_users_cpu": used / TO_USERS * 1e6,
         "load_to_users": answer["cpu_share"],
     }
-
-
-def _check_complete(answer: Answer, server: Server) -> None:
-    if answer["missing"]:
-        raise RuntimeError(f"{server.name}: {answer['missing']} messages were not delivered")

@@ -5,10 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from textwrap import fill
+from textwrap import TextWrapper
 from typing import Any, Final
 
-from benchmarks import batches, client_events, notifications, tables
+from benchmarks import (
+    batches,
+    client_events,
+    comparison,
+    curves,
+    floors,
+    notifications,
+    scaling,
+    tables,
+)
 from benchmarks.comparison import Comparison, Figures
 from benchmarks.machine import ROOT
 from benchmarks.plot import bars
@@ -16,6 +25,8 @@ from benchmarks.plot import bars
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 PLOT = ROOT / "docs" / "reference" / "benchmarks.svg"
 _LAST: Final = "Repeat it"
+_WRAPPED: Final = TextWrapper(120, break_long_words=False, break_on_hyphens=False)
+_ITEM: Final = TextWrapper(120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 _SECTION: Final = re.compile(r"^## (.+)\n", re.MULTILINE)
 
 
@@ -33,46 +44,60 @@ class Run:
 def write(run: Run) -> None:
     """Write the page and its SVG picture. The run has all parts."""
     PAGE.write_text(page(run), "utf-8")
-    PLOT.write_text(bars(run.found["compare"]), "utf-8")
+    PLOT.write_text(bars(run.found["floors"]), "utf-8")
 
 
 def write_parts(run: Run) -> None:
     """Replace the sections of the parts that were measured, or add them; the rest of the page stays as it is."""
     PAGE.write_text(with_parts(PAGE.read_text("utf-8"), run), "utf-8")
-    if "compare" in run.found:
-        PLOT.write_text(bars(run.found["compare"]), "utf-8")
+    if "floors" in run.found:
+        PLOT.write_text(bars(run.found["floors"]), "utf-8")
 
 
 def page(run: Run) -> str:
     """Return the whole page."""
-    machine = "\n".join(f"- {what}: {which}" for what, which in run.machine.items())
-    sections = "\n".join(section(run.found[part]) for part, section in SECTIONS.items())
+    machine = "\n".join(_ITEM.fill(f"- {what}: {which}") for what, which in run.machine.items())
+    others = f"Other programs used {run.others:.2f} of its cores on average during the measurement{_noise(run.others)}."
+    sections = "\n".join(wrapped(section(run.found[part])) for part, section in SECTIONS.items())
     return f"""\
 # Benchmarks
 
-How fast the gateway is beside Node's Socket.IO, what each step costs, and how to measure it on your machine.
+How fast the gateway is beside Node's Socket.IO, which floors hold, what each step costs, and how to measure it on your
+machine.
 
 `make bench` writes this page. It takes about {run.minutes:.0f} minutes and puts its own figures here. The machine, on
 {run.date}:
 
 {machine}
 
-Other programs used {run.others:.2f} of its cores on average during the measurement{_noise(run.others)}.
+{_WRAPPED.fill(others)}
 
 {sections}
 ## {_LAST}
+{_repeat()}"""
 
+
+def _repeat() -> str:
+    """Return the contents of the last section."""
+    parts = ", ".join(f"`{part}`" for part in SECTIONS)
+    text = f"""\
+The parts are {parts}. `REDIS_SERVER=redis-server` takes the Redis of the machine instead of the Valkey of the
+development tools. An interpreter that was built without `--enable-optimizations` takes 15 to 25 % more CPU time.
+"""
+    return f"""
 ```sh
-make bench                                # everything; Linux, with Python and make; writes this page
-make bench ARGS="--rounds 1 --only scale" # a part, on the terminal only
-make bench ARGS="--only events --write"   # a part; replaces its section of this page
+make bench                                     # everything; Linux, with Python and make; writes this page
+PYTHON=/usr/bin/python3 make bench             # the same in a fresh clone, on the interpreter of the distribution
+make bench ARGS="--rounds 1 --only floors"     # a part, on the terminal only
+make bench ARGS="--only floors,curves --write" # some parts; replaces their sections of this page
 python -m tests.support.upgrade_load --clients 200 --seconds 20   # 200 stock clients upgrade during pushes
 ```
-"""
+
+{wrapped(text)}"""
 
 
 def with_parts(text: str, run: Run) -> str:
-    """Return the text of a page with the sections of the parts that were measured.
+    """Return the text of a page with the sections of the parts that were measured, and the last section.
 
     Raises: ValueError if the text is not such a page.
     """
@@ -80,42 +105,79 @@ def with_parts(text: str, run: Run) -> str:
     sections = dict(zip(rest[::2], rest[1::2], strict=True))
     if _LAST not in sections:
         raise ValueError(f"{PAGE} has no section {_LAST!r}: write the whole page first")
-    last = sections.pop(_LAST)
+    del sections[_LAST]
     machine = "; ".join(f"{what}: {which}" for what, which in run.machine.items())
     sentence = (
         f"Measured by itself on {run.date}. {machine}. Other programs used {run.others:.2f} of the cores on average"
         f"{_noise(run.others)}."
     )
-    note = fill(sentence, 120, break_long_words=False, break_on_hyphens=False)
     for part, section in SECTIONS.items():
         if part in run.found:
-            _, *made = _SECTION.split(section(run.found[part]))
-            made[-1] += f"\n{note}\n\n"
-            sections |= zip(made[::2], made[1::2], strict=True)
-    sections[_LAST] = last
+            _, *made = _SECTION.split(wrapped(section(run.found[part])))
+            contents = (f"{content.rstrip()}\n\n{_WRAPPED.fill(sentence)}\n\n" for content in made[1::2])
+            sections = _placed(sections, dict(zip(made[::2], contents, strict=True)))
+    sections[_LAST] = _repeat()
     return head + "".join(f"## {title}\n{content}" for title, content in sections.items())
 
 
-def _compare(found: Comparison) -> str:
+def wrapped(text: str) -> str:
+    """Return the text with its paragraphs and items broken anew: figures are longer or shorter than their names."""
+    blocks = []
+    for block in text.strip().split("\n\n"):
+        if block.startswith("- "):
+            items = (" ".join(item.split()) for item in re.split(r"\n(?=- )", block))
+            blocks.append("\n".join(_ITEM.fill(item) for item in items))
+        elif block.startswith(("#", "|", "!", "`")):
+            blocks.append(block)
+        else:
+            blocks.append(_WRAPPED.fill(block))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _placed(sections: dict[str, str], made: dict[str, str]) -> dict[str, str]:
+    """Return the sections with those that were made in the place of the first one that they replace, or at the end."""
+    kept = [title for title in sections if title not in made]
+    at = next((number for number, title in enumerate(sections) if title in made), len(kept))
+    titles = [*kept[:at], *made, *kept[at:]]
+    return {title: made.get(title) or sections[title] for title in titles}
+
+
+def _floors(found: Comparison) -> str:
     bare = found.load["bare sender"]
     return f"""\
 ## Beside Node's Socket.IO
 
+{floors.summary(found)}
+
 ![The same figures as bars]({PLOT.name})
 
-{tables.markdown(tables.comparison(found))}
+{tables.markdown(tables.evaluated(found))}
 
 {_rounds(found)} In each round every server is started anew for each line, in turn. The
 server has one core, the load all the others. The gateway verifies a JSON Web Token for each client, and signature,
-nonce and schema of each push. The peer (`benchmarks/socketio_peer.mjs`, Socket.IO with its defaults behind two REST
-calls) checks nothing. Neither writes log lines for connections and requests. On a busy machine the lines by CPU time
-are the most reliable.
+nonce and schema of each push, and keeps each message for recovery. The peer (`benchmarks/socketio_peer.mjs`, Socket.IO
+with its defaults behind two REST calls) checks and keeps nothing. Neither writes log lines for connections and
+requests.
 
-- Broadcast: 300 messages of 100 bytes to 1 000 WebSocket clients, at most 48 not yet delivered.
-- REST pushes: 12 000, each to one user, from 32 keep-alive connections that each wait for their answer.
-- Latency: from sending the request to the message on the client's socket, at 1 000 pushes/s for 8 s.
+The ratio is that of the gateway's figure to the peer's, and the floor is what it has to be. A floor that does not
+hold is printed as such. The CPU time is that of the server for one operation (a delivery, a push, a connection), all
+its threads and the kernel's work for it included; on a busy machine it is more reliable than the other figures.
+
+- Broadcast, one at a time: {comparison.BROADCASTS_ALONE} messages of 64 bytes to 1 000 WebSocket clients;
+  the next one is sent when each client has this
+  one. Latency: from sending the request until the message is in the client's socket.
+- Broadcast, up to 48 at once: {comparison.BROADCASTS} messages, at most 48 not yet delivered. The gateway joins frames
+  for one socket then, which makes the pause of the load (below) the longest part of its time: the CPU time says more
+  about it. This line has no floor, and neither has the CPU time of Redis.
+- REST pushes: {tables.number(comparison.EMITS)}, each to one user, from 32 keep-alive connections
+  that each wait for their answer.
+- Latency at 1 000 pushes/s: the same for 8 s, from sending the request until the message is in the client's socket.
 - Connections: 9 000 WebSocket clients. Memory is that of the process (RSS) two seconds after the last one connected,
   minus that before the first. Then all of them are closed at once.
+- Redis: two replicas share the core of the server, Redis has a core of the load. Backends push to one replica, the
+  clients are connected to the other. The peer uses `@socket.io/redis-adapter`. CPU times are those of both replicas,
+  without Redis; to connect, that of the one with the clients. The floor of connecting with Redis is about the gateway
+  itself: at most 1.3 times what it takes without Redis.
 
 ## The load is not the bottleneck
 
@@ -123,9 +185,12 @@ The load is raw sockets in Python processes (`benchmarks/load`), standard librar
 
 {tables.markdown(tables.load(found))}
 
-From a server that does nothing but call `send` for each client (`benchmarks/bare_sender.py`) the load receives
-{tables.number(bare["deliveries"])} deliveries/s with {bare["load_broadcast"]:.0%} of its core. That is about what one
-process can send over the loopback of this machine.
+Where broadcasts follow one another the load works longer than the server, so the time between two of them does not
+count, and latencies end when the kernel puts a message into the client's socket (`SO_TIMESTAMPNS`), not when the
+load reads it. While up to 48 broadcasts are under way the load reads its sockets every 20 ms, so that one read brings
+several messages. From a server that does nothing but call `send` for each client (`benchmarks/bare_sender.py`) it
+receives {tables.number(bare["deliveries"])} deliveries/s with {bare["load_broadcast"]:.0%} of its core. That is about
+what one process can send over the loopback of this machine; the gateway can be above it because it joins frames.
 """
 
 
@@ -135,10 +200,11 @@ def _batch(found: Comparison) -> str:
 
 {tables.markdown(tables.comparison(found, batches.ROWS))}
 
-{_rounds(found)} The first lines are messages to single users out of 1 000: 100 in each request for the gateway
-(`POST /batch`, 16 connections), one in each for the peer, which has no such call (32 connections). The last lines are
+{_rounds(found)} The first line is messages to single users out of 1 000: 100 in each request for the gateway
+(`POST /batch`, 16 connections), one in each for the peer, which has no such call (32 connections). The second line is
 messages to 100 users (`POST /emit/users`); the peer gets a list of rooms. The gateway verifies and checks the
-same as for single pushes, and keeps every message for recovery.
+same as for single pushes, and keeps every message for recovery. The CPU time is that of the server for each message of
+the first line and each request of the second.
 
 The load uses this share of its core:
 
@@ -146,15 +212,48 @@ The load uses this share of its core:
 """
 
 
-def _scale(found: dict[int, Figures]) -> str:
+def _curves(found: curves.Found) -> str:
+    connections, sizes, rooms, addressed = (tables.markdown(tables.curve(each)) for each in found.curves())
     return f"""\
 ## Any number of connections
 
-CPU time of the gateway in µs for each step, by number of connections. Medians of three times 1 000 steps (3 000
-pushes). The number of rooms grows with the number of connections. Joining and leaving a room is `auth:refresh` with
-another `role`, the verification of the new token included.
+{curves.summary(found)}
 
-{tables.markdown(tables.scale(found))}
+CPU time of the gateway in µs for each step, by number of connections. Medians of three times 1 000 steps (3 000
+pushes, and broadcasts to all that follow one another, {tables.number(scaling.DELIVERIES)} deliveries or more).
+The number of rooms grows with the number of connections. Joining and leaving a room is `auth:refresh` with another
+`role`, the verification of the new token included.
+
+{connections}
+
+The last line of this table and of those below is the shape of the column. Flat: no figure is more than
+{curves.FLAT} times the first. Linear: the cost of one more is at the end at most {curves.STEEPER} times what it is
+before. Anything else is "more than linear". By number of connections each step but a broadcast has to be flat, and by
+rooms of a connection a push. A shape that is not as it has to be is in bold.
+
+Of a broadcast the whole cost counts: it has to be linear in the number of clients.
+
+## Any size and any number of rooms
+
+The same for one of 1 000 connections, by size of the message: a push to one user, and a delivery of a broadcast.
+
+{sizes}
+
+By rooms of a connection ({curves.WITH_ROOMS} connections whose tokens name the same rooms): connecting has to read
+and to check the names, and it and disconnecting have to change each room; a push to the user does not.
+
+{rooms}
+
+By rooms of one push (`POST /emit/room` with `rooms`, one client in each).
+
+{addressed}
+
+## Log lines and Redis
+
+CPU time of the gateway in µs for each step, with log lines for connections and requests (`LOG_LEVEL=info`) and without
+them, and with Redis. Medians of three times 1 000 connections and {tables.number(curves.EMITS)} pushes.
+
+{tables.markdown(tables.kinds(found.kinds))}
 """
 
 
@@ -253,8 +352,8 @@ Medians of three times 1 000 connections.
 
 
 SECTIONS: Final[Mapping[str, Callable[[Any], str]]] = {
-    "compare": _compare,
-    "scale": _scale,
+    "floors": _floors,
+    "curves": _curves,
     "resume": _resume,
     "stall": _stall,
     "latency": _latency,

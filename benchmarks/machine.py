@@ -7,10 +7,13 @@ import platform
 import resource
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+
+from tests.support.redis_server import find_binary
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("aiohttp", "python-socketio", "uvloop", "PyJWT", "marshmallow")
@@ -69,11 +72,50 @@ def describe() -> dict[str, str]:
     return {
         "CPU": f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores",
         "System": f"{platform.system()} {platform.release().split('-')[0]}",
-        "Python": platform.python_version(),
+        "Python": python_build(),
         "Libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "Node": node.stdout.strip().removeprefix("v"),
         "Socket.IO": _peer_version(),
+        "Redis": redis_version(),
     }
+
+
+def python_build() -> str:
+    """Return the version of this interpreter, whose build it is, and how it was configured."""
+    return build_of(
+        platform.python_version(),
+        str(sysconfig.get_config_var("CONFIG_ARGS") or ""),
+        distribution=platform.freedesktop_os_release().get("PRETTY_NAME", "the distribution")
+        if sys.base_prefix == "/usr"
+        else None,
+        shared="/libpython" in Path("/proc/self/maps").read_text("utf-8"),
+    )
+
+
+def build_of(python: str, options: str, *, distribution: str | None, shared: bool) -> str:
+    """Name the build of an interpreter, and whether it was built with --enable-optimizations.
+
+    Debian configures twice, and ``options`` are those of its shared library. The program (``shared`` is false: it does
+    not use the library) has profile-guided and link-time optimization, by the changelog of its packages since 3.8.0~b2,
+    which keeps the flags out of the configuration on purpose.
+    """
+    optimized = "with" if "--enable-optimizations" in options else "without"
+    built = f"built {optimized} --enable-optimizations"
+    if distribution is None:
+        return f"{python}, not from the distribution, {built}"
+    if distribution.startswith(("Debian", "Ubuntu")) and "--enable-shared" in options and not shared:
+        built = (
+            f"built with profile-guided and link-time optimization, as its changelog says; its configuration, which is "
+            f"that of its shared library, is {optimized} --enable-optimizations"
+        )
+    return f"{python}, the package of {distribution}, {built}"
+
+
+def redis_version() -> str:
+    """Return name and version of the Redis server that is measured."""
+    shown = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    name, _, rest = shown.partition(" server v=")
+    return f"{name} {rest.split()[0]}"
 
 
 def cpu_model() -> str:

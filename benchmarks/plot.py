@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from benchmarks.comparison import ROWS, Comparison
+from benchmarks.comparison import Comparison
+from benchmarks.floors import ROWS
 from benchmarks.tables import number, shown
 
 WIDTH, LEFT, BAR, ROW = 760, 90, 16, 66

@@ -6,14 +6,24 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from benchmarks.comparison import ROWS, Comparison, Figures, Row
+from benchmarks import floors
+from benchmarks.comparison import Comparison, Figures, Row
+from benchmarks.curves import Curve
 
-WORK: Final = {"load_broadcast": "Broadcast", "load_emit": "REST pushes", "load_paced": "1 000 pushes/s"}
+WORK: Final = {
+    "load_alone": "Broadcast, one at a time",
+    "load_broadcast": "Broadcast, up to 48 at once",
+    "load_emit": "REST pushes",
+    "load_paced": "1 000 pushes/s",
+    "load_redis_emit": "REST pushes through Redis",
+    "load_redis_paced": "1 000 pushes/s through Redis",
+}
 AGAINST: Final = {
     "gateway": "against the gateway",
     "node": "against Socket.IO",
     "bare sender": "against a bare sender",
 }
+CPU: Final = ("CPU µs each", "its ratio")
 Table = list[list[str]]
 """Rows of cells, the header first."""
 
@@ -28,22 +38,74 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def comparison(found: Comparison, rows: Mapping[str, Row] = ROWS) -> Table:
+def evaluated(found: Comparison) -> Table:
+    """Make a line for each row of the floors: figures, ratio, floor, whether it holds, CPU time of an operation."""
+    table = [["", "", "gateway", "Socket.IO", "ratio", "floor", "holds", *CPU, "lowest and highest round"]]
+    for key, row in floors.ROWS.items():
+        ours, theirs = (_figure(found, name, key) for name in ("gateway", "node"))
+        answer = {True: "yes", False: "**no**", None: "not measured" if row.floor else ""}
+        table.append(
+            [
+                row.title,
+                row.unit,
+                number(ours),
+                number(theirs),
+                _times(floors.ratio(found, key)),
+                floors.bound(key),
+                answer[floors.holds(found, key)],
+                *_cpu(found, row),
+                _spread(found, key),
+            ]
+        )
+    return table
+
+
+def _cpu(found: Comparison, row: Row) -> list[str]:
+    """Return the CPU time of an operation of both servers, and its ratio; both empty if the row has none."""
+    ours, theirs = (_figure(found, name, row.cpu) for name in ("gateway", "node"))
+    return [f"{number(ours)}; {number(theirs)}", _times(ours / theirs)] if row.cpu else ["", ""]
+
+
+def _figure(found: Comparison, name: str, key: str | None) -> float:
+    return found.medians[name].get(key, math.nan) if key else math.nan
+
+
+def _times(ratio: float) -> str:
+    return "–" if math.isnan(ratio) else f"{ratio:.2f}×"
+
+
+def _spread(found: Comparison, key: str) -> str:
+    """Return the lowest and the highest round of each server."""
+    return "; ".join(
+        f"{number(low)}–{number(high)}"
+        for low, high in (rows[key] for rows in found.spread.values() if key in rows)
+        if not math.isnan(low)
+    )
+
+
+def comparison(found: Comparison, rows: Mapping[str, Row]) -> Table:
     """Make a line for each row: both servers, the ratio, lowest and highest round.
 
-    A server without a figure for a row has NaN there.
+    A server without a figure for a row has NaN there. If rows have CPU times of an operation, two columns show them.
     """
-    table = [["", "", "gateway", "Socket.IO", "ratio", "is better", "lowest and highest round"]]
+    timed = any(row.cpu for row in rows.values())
+    columns = [*(CPU if timed else ()), "lowest and highest round"]
+    table = [["", "", "gateway", "Socket.IO", "ratio", "is better", *columns]]
     for key, row in rows.items():
         ours, theirs = found.medians["gateway"][key], found.medians["node"][key]
-        spread = "; ".join(
-            f"{number(low)}–{number(high)}"
-            for low, high in (found.spread[name][key] for name in found.spread)
-            if not math.isnan(low)
-        )
-        ratio = f"{ours / theirs:.2f}×" if not math.isnan(theirs) else "–"
         better = "more" if row.more_is_better else "less"
-        table.append([row.title, row.unit, number(ours), number(theirs), ratio, better, spread])
+        table.append(
+            [
+                row.title,
+                row.unit,
+                number(ours),
+                number(theirs),
+                _times(ours / theirs),
+                better,
+                *(_cpu(found, row) if timed else ()),
+                _spread(found, key),
+            ]
+        )
     return table
 
 
@@ -57,12 +119,18 @@ def load(found: Comparison, work: Mapping[str, str] = WORK) -> Table:
     return table
 
 
-def scale(found: dict[int, Figures]) -> Table:
-    """Make a line for each number of connections."""
-    steps = list(next(iter(found.values())))
-    table = [["connections", *steps]]
-    return table + [
-        [number(level), *(number(figures[step]) for step in steps)] for level, figures in found.items()
+def curve(found: Curve) -> Table:
+    """Make a line for each number that was measured, and a last one with the shape of each column."""
+    steps = list(next(iter(found.costs.values())))
+    table = [[found.counted, *steps]]
+    table += [
+        [f"{level:,}".replace(",", " "), *(number(figures[step]) for step in steps)]
+        for level, figures in found.costs.items()
+    ]
+    shapes, steeper = found.shapes(), found.steeper()
+    return [
+        *table,
+        ["cost", *(f"**{shapes[step]}**" if step in steeper else shapes.get(step, "") for step in steps)],
     ]
 
 

@@ -1,4 +1,4 @@
-"""The load generator of the benchmark counts every delivery, and the results are formatted."""
+"""The load generator of the benchmark counts every delivery, and each part measures its figures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
-from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import batches, client_events, comparison, document, notifications, plot, servers, tables
-from benchmarks.comparison import ROWS, Comparison, Figures
+from benchmarks import (
+    batches,
+    client_events,
+    comparison,
+    curves,
+    notifications,
+    replicated,
+    scaling,
+    servers,
+    tables,
+)
+from benchmarks.comparison import Figures
+from benchmarks.floors import ROWS
 from benchmarks.load import frames
 from benchmarks.load.client_events import Emits
 from benchmarks.load.clients import Client
@@ -24,24 +34,20 @@ from benchmarks.webhook_receiver import WebhookReceiver
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the benchmark needs Linux")
 
-LOAD = {"load_broadcast": 0.25, "load_emit": 0.3, "load_paced": 0.1}
+SMALL = {
+    "CLIENTS": 30,
+    "BROADCASTS": 5,
+    "BROADCASTS_ALONE": 5,
+    "EMITS": 60,
+    "RATE_SECONDS": 1,
+    "PUSH_RATE": 60,
+    "CONNECTIONS": 30,
+}
 
 
-def results() -> Comparison:
-    figures = dict.fromkeys(ROWS, 1234.5)
-    return Comparison(
-        medians={"gateway": figures, "node": {key: value / 2 for key, value in figures.items()}},
-        spread={name: dict.fromkeys(ROWS, (1.0, 2.0)) for name in ("gateway", "node")},
-        load={"gateway": LOAD, "node": LOAD, "bare sender": {"deliveries": 150_000, "load_broadcast": 0.3}},
-        rounds=3,
-    )
-
-
-def one_sided() -> Comparison:
-    found = results()
-    found.medians["node"] = dict.fromkeys(ROWS, float("nan"))
-    found.spread["node"] = dict.fromkeys(ROWS, (float("nan"), float("nan")))
-    return found
+@pytest.fixture(autouse=True)
+def short_idle_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "IDLE_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -68,15 +74,6 @@ def test_worker_without_clients_does_not_hold_up_broadcasts_that_follow_one_anot
 
     assert empty.clients == 0
     assert (answer["deliveries"], answer["missing"]) == (50, 0)
-
-
-def test_delivering_time_leaves_out_what_the_load_takes_between_messages() -> None:
-    recorder = DeliveryRecorder(2, 3)
-    recorder.sent_at[0], recorder.sent_at[1] = 10.0, 20.0
-    for seq, at in ((0, 10.5), (0, 11.0), (0, 10.25), (1, 20.5), (1, 20.5), (1, 22.0)):
-        recorder.record(FIRST + seq, at)
-
-    assert recorder.delivering_seconds() == 3.0
 
 
 def test_load_generator_counts_messages_to_users_and_those_of_batches() -> None:
@@ -161,13 +158,76 @@ def test_notifications_and_the_cost_of_presence_events_are_measured(
     assert all(figures["connect µs"] > 0 for figures in connections.values())
 
 
-def test_cpu_time_of_connects_and_disconnects_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "CONNECTIONS", 50)
-    with servers.gateway() as server:
-        figures = comparison.connect_and_disconnect(server)
+def test_batches_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in {"CLIENTS": 30, "MESSAGES": 200, "RECIPIENTS": 10, "TO_USERS": 20}.items():
+        monkeypatch.setattr(batches, name, size)
+    figures: Figures = {}
+    for scenario in (batches.batches, batches.to_users):
+        with servers.gateway() as server:
+            figures |= scenario(server)
 
-    assert set(figures) == {"connect", "memory", "disconnect"}
-    assert figures["connect"] > 0
+    assert set(figures) == {*batches.ROWS, *(row.cpu for row in batches.ROWS.values()), *batches.LOAD}
+    assert all(figure > 0 for figure in figures.values())
+
+
+def test_each_figure_of_the_floors_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in SMALL.items():
+        monkeypatch.setattr(comparison, name, size)
+    figures: Figures = {}
+    for scenario in comparison.SCENARIOS:
+        with servers.gateway() as server:
+            figures |= scenario(server)
+    for replicas in replicated.SCENARIOS:
+        with replicated.start_pair("gateway") as pair:
+            figures |= replicas(pair)
+
+    named = {*ROWS, *(row.cpu for row in ROWS.values() if row.cpu)}
+    assert named <= set(figures)
+    assert {name for name in figures if name.startswith("load")} == set(tables.WORK)
+    assert [name for name in named - {"memory"} if figures[str(name)] <= 0] == []
+
+
+def test_cost_curves_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    small: dict[object, dict[str, object]] = {
+        scaling: {"LEVELS": (20, 60), "STEPS": 20, "EMITS": 40, "DELIVERIES": 120, "ROUNDS": 1},
+        curves: {
+            "ROUNDS": 1,
+            "CLIENTS": 120,
+            "EMITS": 40,
+            "BROADCASTS": 2,
+            "TO_ROOMS": 5,
+            "SIZES": (64, 16_384),
+            "ROOMS": (1, 1000),
+            "WITH_ROOMS": 20,
+        },
+    }
+    for module, sizes in small.items():
+        for name, size in sizes.items():
+            monkeypatch.setattr(module, name, size)
+    reported: list[str] = []
+
+    found = curves.measure(reported.append)
+
+    assert [list(curve.costs) for curve in found.curves()] == [
+        [20, 60],
+        [64, 16_384],
+        [1, 1000],
+        [1, 10, 100],
+    ]
+    assert all(
+        cost > 0 for curve in found.curves() for costs in curve.costs.values() for cost in costs.values()
+    )
+    assert len(found.kinds) == 4
+    assert len(reported) == 2 + 2 + 2 + 3 + 4
+
+
+def test_delivering_time_leaves_out_what_the_load_takes_between_messages() -> None:
+    recorder = DeliveryRecorder(2, 3)
+    recorder.sent_at[0], recorder.sent_at[1] = 10.0, 20.0
+    for seq, at in ((0, 10.5), (0, 11.0), (0, 10.25), (1, 20.5), (1, 20.5), (1, 22.0)):
+        recorder.record(FIRST + seq, at)
+
+    assert recorder.delivering_seconds() == 3.0
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
@@ -179,91 +239,3 @@ def test_frame_ends_where_its_header_states(size: int) -> None:
 
     assert frames.split(data, 2) == (2 + len(head), 2 + len(head) + size)
     assert all(frames.split(data[:end], 2)[1] > end for end in range(2, 2 + len(head)))
-
-
-def test_plot_is_svg_with_two_bars_for_each_row() -> None:
-    picture = ET.fromstring(plot.bars(results()))  # noqa: S314  # made by this project
-
-    assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) == 2 * len(ROWS)
-
-
-def test_table_shows_ratios_and_rounded_figures() -> None:
-    first = tables.comparison(results())[1]
-
-    assert first[2:5] == ["1 230", "617", "2.00×"]
-    assert tables.comparison(one_sided())[1][3:5] == ["–", "–"]
-    assert tables.markdown([["", "a"], ["b", "1"]]) == "|  | a |\n| --- | ---: |\n| b | 1 |"
-
-
-def run(**found: object) -> document.Run:
-    return document.Run("2026-11-30", {"CPU": "one, 2 cores"}, 6.0, 1.5, found)
-
-
-def whole_run() -> document.Run:
-    kinds = {"memory": {"new": 1.0}}
-    parts = dict.fromkeys(document.SECTIONS, kinds) | {"scale": {1_000: {"connect": 1.0}}}
-    notify = notifications.Found(delivered=kinds, connections=kinds)
-    return run(**parts | {"compare": results(), "batch": batch(), "events": events(), "notify": notify})
-
-
-def batch() -> Comparison:
-    found = results()
-    figures = dict.fromkeys(batches.ROWS, 9876.0)
-    return Comparison(
-        medians={"gateway": figures, "node": figures},
-        spread={name: dict.fromkeys(batches.ROWS, (1.0, 2.0)) for name in ("gateway", "node")},
-        load={name: dict.fromkeys(batches.LOAD, 0.2) for name in ("gateway", "node")},
-        rounds=found.rounds,
-    )
-
-
-def events(figure: float = 4321.0) -> Comparison:
-    rows = client_events.ROWS
-    return Comparison(
-        medians={name: dict.fromkeys(rows, figure) for name in ("gateway", "node")},
-        spread={name: dict.fromkeys(rows, (1.0, 2.0)) for name in ("gateway", "node")},
-        load={name: dict.fromkeys(client_events.LOAD, 0.25) for name in ("gateway", "node")},
-        rounds=3,
-    )
-
-
-def test_page_has_the_sections_of_the_committed_one_and_those_measured_by_themselves() -> None:
-    headings = [line for line in document.page(whole_run()).splitlines() if line.startswith("## ")]
-    committed = [line for line in document.PAGE.read_text("utf-8").splitlines() if line.startswith("## ")]
-
-    assert [heading for heading in headings if heading in committed] == committed
-    assert headings[-3:] == [
-        "## Events of clients",
-        "## Notifications and presence events",
-        "## Repeat it",
-    ]
-
-
-def test_run_of_one_part_replaces_its_section_and_no_other() -> None:
-    page = document.page(whole_run())
-
-    changed = document.with_parts(page, run(events=events(8765.0)))
-
-    head, _, rest = page.partition("## Events of clients\n")
-    assert changed.startswith(head)
-    assert changed.endswith(rest[rest.index("## Notifications and presence events") :])
-    assert "8 760" in changed.removeprefix(head)
-    assert "4 320" not in changed
-    assert "Measured by itself on 2026-11-30. CPU: one, 2 cores." in changed
-    assert document.with_parts(changed, run(events=events(8765.0))) == changed
-
-
-def test_run_of_one_part_adds_a_section_that_the_page_lacks() -> None:
-    page = document.page(whole_run())
-    start, end = page.index("## Notifications and presence events"), page.index("## Repeat it")
-
-    changed = document.with_parts(page[:start] + page[end:], run(notify=whole_run().found["notify"]))
-
-    assert changed[:start] == page[:start]
-    assert changed[start:].startswith("## Notifications and presence events\n")
-    assert changed.endswith(page[end:])
-
-
-def test_text_that_is_not_the_page_is_not_written() -> None:
-    with pytest.raises(ValueError, match="Repeat it"):
-        document.with_parts("# Something else\n", run(events=events()))
