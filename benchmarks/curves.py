@@ -145,7 +145,8 @@ def rooms(report: Report) -> dict[int, Figures]:
     settings = {"ping_interval_seconds": 3600, "max_rooms_per_connection": max(ROOMS) + 10}
     with servers.gateway(**settings) as server, LoadGenerator(server, cores()[1][:1]) as load:
         for number in ROOMS:
-            found[number] = median([_steps(server, load, WITH_ROOMS, rooms=number) for _ in range(ROUNDS)])
+            steps = _steps(server, load, WITH_ROOMS, rooms=number)
+            found[number] = median([_costs(server, steps, WITH_ROOMS) for _ in range(ROUNDS)])
             report(f"{number} rooms of a connection, µs each: {shown(found[number])}")
     return found
 
@@ -186,8 +187,10 @@ def kinds(report: Report) -> dict[str, Figures]:
                     settings["redis_url"] = redis.url
                 server = stack.enter_context(servers.gateway(**settings))
                 load = stack.enter_context(LoadGenerator(server, cores()[1][:1]))
-                _steps(server, load, CLIENTS)  # warm-up: every step once
-                figures.append(_steps(server, load, CLIENTS))
+                steps = _steps(server, load, CLIENTS)
+                for act in steps.values():  # warm-up: every step once
+                    act()
+                figures.append(_costs(server, steps, CLIENTS))
     found = {kind: median(figures) for kind, figures in rounds.items()}
     first = next(iter(found.values()))
     for kind, costs in found.items():
@@ -196,9 +199,17 @@ def kinds(report: Report) -> dict[str, Figures]:
     return found
 
 
-def _steps(server: servers.Server, load: LoadGenerator, clients: int, *, rooms: int = 0) -> Figures:
-    worker = load.workers[0]
-    connect = cost(server, clients, lambda: load.connect(clients, rooms=rooms))
-    emit = cost(server, EMITS, lambda: check_complete(load.emit(EMITS, connections=32), server))
-    leave = cost(server, clients, lambda: worker.execute("disconnect", count=clients))
-    return {"connect": connect, "emit": emit, "disconnect": leave}
+def _steps(
+    server: servers.Server, load: LoadGenerator, clients: int, *, rooms: int = 0
+) -> dict[str, Callable[[], object]]:
+    """Return what connects the clients, pushes EMITS messages to them and disconnects them."""
+    return {
+        "connect": lambda: load.connect(clients, rooms=rooms),
+        "emit": lambda: check_complete(load.emit(EMITS, connections=32), server),
+        "disconnect": lambda: load.workers[0].execute("disconnect", count=clients),
+    }
+
+
+def _costs(server: servers.Server, steps: Mapping[str, Callable[[], object]], clients: int) -> Figures:
+    """Return the CPU time in µs of each step, for a message or a client."""
+    return {step: cost(server, EMITS if step == "emit" else clients, act) for step, act in steps.items()}

@@ -108,22 +108,29 @@ def connections(state: str) -> dict[str, Figures]:
 
 
 def _connect_and_leave(state: str, catalogue: str, batch: int) -> Figures:
+    later = LATER_SECONDS if catalogue == PRESENCE.format(seconds=SHORT_SECONDS) else 0.0
     with (
         _gateway(state, catalogue, batch, ping_interval_seconds=3600) as (server, _),
         LoadGenerator(server, cores()[1][:1]) as load,
     ):
-        _cost(server, lambda: load.connect(STEPS))  # warm-up: every step once
-        _cost(server, lambda: load.workers[0].execute("disconnect", count=STEPS))
-        connect = _cost(server, lambda: load.connect(STEPS))
-        leave = _cost(server, lambda: load.workers[0].execute("disconnect", count=STEPS))
-    return {"connect µs": connect, "leave µs": leave}
+
+        def connect() -> None:
+            load.connect(STEPS)
+
+        def leave() -> None:
+            load.workers[0].execute("disconnect", count=STEPS)
+
+        connect()  # warm-up: every step once
+        _cost(server, leave, later)
+        costs = _cost(server, connect, later), _cost(server, leave, later)
+    return dict(zip(("connect µs", "leave µs"), costs, strict=True))
 
 
-def _cost(server: Server, act: Callable[[], object]) -> float:
-    """Return the CPU time in µs of one of STEPS, what happens up to LATER_SECONDS later included."""
+def _cost(server: Server, act: Callable[[], object], later_seconds: float) -> float:
+    """Return the CPU time in µs of one of STEPS, what happens up to ``later_seconds`` later included."""
     before = server.idle_cpu_seconds()
     act()
-    time.sleep(LATER_SECONDS)
+    time.sleep(later_seconds)
     return (server.idle_cpu_seconds() - before) / STEPS * 1e6
 
 

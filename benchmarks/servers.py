@@ -19,7 +19,8 @@ from tests.support.ports import free_port
 JWT_SECRET = "a secret of the benchmark, thirty-two bytes and more"  # noqa: S105  # of a server that lives for seconds
 KEY = ("benchmark", "an ingest secret of the benchmark and long enough too")
 START_SECONDS = 20.0
-IDLE_SECONDS = 0.5
+IDLE_SECONDS = 0.25
+IDLE_SHARE = 0.04
 _GATEWAY_SETTINGS = {
     "HOST": "127.0.0.1",
     "JWT_SECRET": JWT_SECRET,
@@ -82,10 +83,10 @@ class Server:
         return int(Path(f"/proc/{self._process.pid}/schedstat").read_text("ascii").split()[1]) / 1e9
 
     def idle_cpu_seconds(self) -> float:
-        """Return the CPU time once the server is idle: it used less than 20 ms in the last IDLE_SECONDS."""
+        """Return the CPU time once the server is idle: it used less than IDLE_SHARE of a core for IDLE_SECONDS."""
         before, now = float("-inf"), self.cpu_seconds()
         deadline = time.monotonic() + 40
-        while now - before >= 0.02 and time.monotonic() < deadline:
+        while now - before >= IDLE_SHARE * IDLE_SECONDS and time.monotonic() < deadline:
             time.sleep(IDLE_SECONDS)
             before, now = now, self.cpu_seconds()
         return now
