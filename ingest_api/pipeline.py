@@ -110,7 +110,12 @@ class RestApi:
         if self._plain_pushes is None or method != "POST":
             return False
         started = self._clock.monotonic()
-        push = self._plain_pushes.accept(target, fields, body, remote)
+        try:
+            push = self._plain_pushes.accept(target, fields, body, remote)
+        except Exception as error:  # noqa: BLE001 - the outermost edge, as in ``handle``
+            request = self._routed(method, target, fields, body, remote)
+            respond(self._respond_to(request, _error_response(request, error), started))
+            return True
         if push is None:
             return False
         if isinstance(push.result, PublishResult):
@@ -118,6 +123,18 @@ class RestApi:
         else:
             push.result.add_done_callback(partial(self._finish_later, push, started, respond))
         return True
+
+    def _routed(
+        self, method: str, target: str, fields: Mapping[bytes, bytes], body: bytes, remote: str | None
+    ) -> Request:
+        """Return the request of a plain push that failed, for its response and its log line."""
+        headers = header_values(fields)
+        request = Request(
+            method, target, headers, body, find_request_id(headers.getall(REQUEST_ID_HEADER, ()))
+        )
+        request.remote = remote
+        self._routes.find(request)
+        return request
 
     def _finish_later(
         self,

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import structlog
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.ingest_keys import IngestKey
@@ -200,3 +201,22 @@ async def test_cancelled_push_is_answered_as_unknown() -> None:
         response = await server.post("/broadcast", {"event": "news", "data": 1})
 
     assert response.problem == (503, "broker_timeout")
+
+
+async def test_unexpected_error_of_a_plain_push_is_answered_logged_and_counted() -> None:
+    class BrokenBackend(FailingBackend):
+        """A fake publisher that raises in the step that publishes."""
+
+        def publish_now(self, *_: Any) -> asyncio.Future[Any]:
+            raise self._error
+
+    async with run_rest_api(wrap_publisher=lambda _: BrokenBackend(RuntimeError("a bug"))) as server:
+        with structlog.testing.capture_logs() as lines:
+            response = await server.post("/emit/user/42", EVENT)
+
+    assert response.problem == (500, "internal_error")
+    assert [line["event"] for line in lines] == ["request.failed", "request.answered"]
+    assert {line["request_id"] for line in lines} == {response.headers["x-request-id"]}
+    assert [(template, code) for template, _, code in server.metrics.finished] == [
+        ("/emit/user/{id}", "internal_error")
+    ]
