@@ -148,7 +148,10 @@ class CommandConnection:
         ):
             pending.has_unsent.set()
         elif packed := pending.take():
-            stream.write(packed)
+            try:
+                stream.write(packed)
+            except RuntimeError:  # uvloop has closed the socket, and has not reported that yet
+                self.reconnect()
 
     def reconnect(self) -> None:
         """Replace the connection by a new one."""

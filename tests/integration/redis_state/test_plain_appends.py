@@ -104,6 +104,30 @@ async def test_messages_of_one_turn_are_written_to_redis_together(
     assert [each.position for each in results] == in_order
 
 
+async def test_message_on_a_socket_that_was_closed_unnoticed_is_accepted_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, failed = asyncio.StreamWriter.write, list[bytes]()
+
+    def failing(stream: asyncio.StreamWriter, data: bytes) -> None:
+        if b"EVALSHA" in data and not failed:
+            failed.append(data)
+            raise RuntimeError("unable to perform operation; the handler is closed")
+        write(stream, data)
+
+    async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
+        await nonces_have_begun(a)
+        await push_now(a, make("room"), signed())
+        before = await length_of_log(server)
+        monkeypatch.setattr(asyncio.StreamWriter, "write", failing)
+        begun = begin(a, pushed := make("room"), signed())
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            assert (await begun).id == pushed.id
+
+        assert failed
+        assert await length_of_log(server) == before + 1
+
+
 async def test_state_after_plain_messages_is_that_after_ordinary_ones() -> None:
     """The same steps, with limits that are often reached, on two servers; only the way of accepting differs."""
     results, states = [], []
