@@ -13,9 +13,9 @@ from tests.support.gateway_process import GatewayProcess
 from tests.unit.metrics.scraping import Scrape
 
 ATTACK_SECONDS = 8.0
-GROWTH_BYTES = 250 * MIB
-"""64 MiB of bodies that arrive, and what 500 connections have ready to be read in one turn of the event loop. Before,
-it was 614 MiB, without an upper end."""
+GROWTH_BYTES = 320 * MIB
+"""64 MiB of bodies that arrive, and what 500 connections have ready to be read in one turn of the event loop: 214 to
+252 MiB together, by how busy the machine is. Without the bound it was 614 MiB, without an upper end."""
 
 
 def dropped(gateway: GatewayProcess) -> float:
